@@ -1,0 +1,5 @@
+"""`python -m crosscut` is the command `crosscut`."""
+
+from crosscut.cli import main
+
+main()

@@ -1,0 +1,397 @@
+"""Content-addressed store on a local disk: files named by what made them, made once, least recently used go first.
+
+Several processes may share one folder; it must be on a local file system with `flock` (not NFS).
+
+    root/blobs/ab/<key><suffix>     finished, read-only files; their mtime is the clock of last use
+    root/jobs/<name>/               hard links and scratch files of one lease; removed with it
+    root/locks/                     a bounded set of lock files, never deleted
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from crosscut.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+T = TypeVar("T")
+
+KEEP = Fraction(9, 10)
+"""Share of the cap that is left after eviction, so that it does not run for every new file."""
+
+TOUCH_SECONDS = 60
+"""A hit moves the clock of last use at most this often."""
+
+NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def artifact_key(kind: str, **recipe: Any) -> str:
+    """SHA-256 (hex) of everything that makes an artifact; recipes may hold JSON, fractions, bytes and dataclasses."""
+    canonical = json.dumps([kind, recipe], sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Fraction):
+        return {"fraction": str(value)}
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {type(value).__name__: {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}}
+    raise TypeError(f"{type(value).__name__} cannot be part of an artifact's recipe")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a full disk or quota is behind `error`, at any depth of its causes."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if isinstance(error, StorageError) and error.code == "disk_full":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn what the operating system says about the store's disk into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise _disk_full(error) from error
+        raise StorageError(
+            "The data folder cannot be used: make it writable, or set CROSSCUT_DATA_DIR to a folder that is.",
+            code="storage_unusable",
+            detail=str(error),
+        ) from error
+
+
+def _disk_full(error: BaseException) -> StorageError:
+    return StorageError(
+        "The disk is full: free some space, or set CROSSCUT_DATA_DIR to a folder on a larger disk.",
+        code="disk_full",
+        retryable=True,
+        detail=str(error),
+    )
+
+
+@dataclass(frozen=True)
+class Stats:
+    """`misses` counts what had to be made; `stored` is the total size of the store in bytes, roughly."""
+
+    hits: int
+    misses: int
+    stored: int
+
+
+@dataclass(frozen=True)
+class _Blob:
+    used: int
+    size: int
+    held: bool
+    path: Path
+
+
+class Artifacts:
+    """The store. Thread-safe; one object per process."""
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        """Open or create the store and sweep what dead processes left; StorageError when the folder is unusable."""
+        self._blobs, self._jobs, self._locks = root / "blobs", root / "jobs", root / "locks"
+        self._max_bytes = max_bytes
+        self._mutex = threading.Lock()
+        self._hits = self._misses = self._stored = 0
+        self._trim_at = max_bytes
+        with storage_errors():
+            for folder in (root, self._blobs, self._jobs, self._locks):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep()
+            self._trim()
+
+    @property
+    def stats(self) -> Stats:
+        with self._mutex:
+            return Stats(self._hits, self._misses, self._stored)
+
+    @contextmanager
+    def lease(self) -> Iterator[Lease]:
+        """Yield a job's private folder: what it holds stays readable until the end, whatever is evicted meanwhile."""
+        with storage_errors(), self._lock("jobs"):
+            folder = Path(tempfile.mkdtemp(dir=self._jobs))
+            alive = self._alive_lock(folder)
+            alive.acquire()
+        try:
+            yield Lease(self, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(alive.lock_file).unlink(missing_ok=True)
+            alive.release()
+
+    @contextmanager
+    def locked(self, key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the lock of `key` against every thread and process; the kernel frees it when the holder dies.
+
+        Keys share 4,096 lock files, so never ask for a second one while holding one. `waiting` is called several
+        times a second and may raise to give up.
+        """
+        with self._lock(key[:3], waiting):
+            yield
+
+    def blob(self, key: str, suffix: str) -> Path:
+        return self._blobs / key[:2] / (key + suffix)
+
+    def count(self, *, hits: int = 0, misses: int = 0) -> None:
+        with self._mutex:
+            self._hits += hits
+            self._misses += misses
+
+    def grew(self, size: int) -> None:
+        """Take note of `size` new bytes, and evict when they pass the cap."""
+        with self._mutex:
+            self._stored += size
+            due = self._stored > self._trim_at
+        if due:
+            self._trim()
+
+    def with_room(self, action: Callable[[], T]) -> T:
+        """Run `action`; when it fails for want of disk space, evict and run it once more."""
+        try:
+            return action()
+        except Exception as error:
+            if not is_full(error):
+                raise
+        with storage_errors():
+            self._evict(sum(blob.size for blob in self._scan()) // 2)
+        try:
+            return action()
+        except Exception as error:
+            if is_full(error):
+                raise _disk_full(error) from error
+            raise
+
+    @contextmanager
+    def _lock(self, name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        def give_up() -> bool:
+            if waiting is not None:
+                waiting()
+            return False
+
+        lock = FileLock(self._locks / f"{name}.lock", fallback_to_soft=False)
+        with storage_errors():
+            lock.acquire(cancel_check=give_up)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _alive_lock(self, folder: Path) -> FileLock:
+        return FileLock(folder.with_suffix(".lock"), timeout=0, fallback_to_soft=False, thread_local=False)
+
+    def _sweep(self) -> None:
+        """Remove the folders whose process is gone: nobody holds their lock any more."""
+        with self._lock("jobs"):
+            for folder in {entry.with_suffix("") for entry in self._jobs.iterdir()}:
+                alive = self._alive_lock(folder)
+                with suppress(Timeout), alive:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    Path(alive.lock_file).unlink(missing_ok=True)
+
+    def _scan(self) -> list[_Blob]:
+        found = []
+        for path in self._blobs.glob("*/*"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found.append(_Blob(status.st_mtime_ns, status.st_size, status.st_nlink > 1, path))
+        return found
+
+    def _trim(self) -> None:
+        with storage_errors():
+            total = sum(blob.size for blob in self._scan())
+            if total > self._max_bytes:
+                self._evict(int(self._max_bytes * KEEP))
+            else:
+                self._recount(total)
+
+    def _evict(self, goal: int) -> None:
+        """Delete the least recently used blobs down to `goal` bytes.
+
+        Those a job holds are left alone: taking their name away would free nothing.
+        """
+        with self._lock("evict"):
+            blobs = self._scan()
+            total = sum(blob.size for blob in blobs)
+            for blob in sorted(blobs, key=lambda blob: blob.used):
+                if total <= goal:
+                    break
+                if not blob.held:
+                    blob.path.unlink(missing_ok=True)
+                    total -= blob.size
+        self._recount(total)
+
+    def _recount(self, total: int) -> None:
+        """Other processes add blobs too: look again after a twentieth of the cap, and at the cap."""
+        step = self._max_bytes // 20
+        with self._mutex:
+            self._stored = total
+            self._trim_at = total + step if total > self._max_bytes else min(total + step, self._max_bytes)
+
+
+class Lease:
+    """One job's view of the store: every path it hands out is its own hard link and read-only."""
+
+    def __init__(self, store: Artifacts, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+
+    def scratch(self, suffix: str = "") -> Path:
+        """Return a path for a temporary file, on the store's file system; nothing exists there yet."""
+        return self._folder / f"scratch-{secrets.token_hex(8)}{suffix}"
+
+    def locked(self, key: str, waiting: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+        return self._store.locked(key, waiting)
+
+    def with_room(self, action: Callable[[], T]) -> T:
+        return self._store.with_room(action)
+
+    def get(self, key: str, suffix: str = "") -> Path | None:
+        found = self._find(key, suffix)
+        self._store.count(hits=found is not None)
+        return found
+
+    def make(self, key: str, maker: Callable[[Path], None], suffix: str = "") -> Path:
+        """Return the artifact, made by `maker` at the path it is given unless it exists.
+
+        One maker runs at a time for a key, over all threads and processes; its error is the caller's, and the next
+        caller tries again. A maker must not make other artifacts: prepare its inputs before.
+        """
+        found = self._find(key, suffix)
+        if found is not None:
+            self._store.count(hits=1)
+            return found
+        return self.make_group(key, (suffix,), lambda paths: maker(paths[suffix]))[suffix]
+
+    def make_json(self, key: str, maker: Callable[[], Any]) -> Any:
+        path = self.make(key, lambda path: _write_json(path, maker()), ".json")
+        return json.loads(path.read_bytes())
+
+    def make_group(
+        self, key: str, suffixes: tuple[str, ...], maker: Callable[[Mapping[str, Path]], None]
+    ) -> dict[str, Path]:
+        """Like `make` for several files of one maker call, by suffix: all of them come from the same call."""
+        with self._store.locked(key):
+            found = {suffix: path for suffix in suffixes if (path := self._find(key, suffix))}
+            if len(found) == len(suffixes):
+                self._store.count(hits=1)
+                return found
+            self._store.count(misses=1)
+            return self._store.with_room(lambda: self._make(key, suffixes, maker))
+
+    def adopt(self, scratch: Path, key: str, suffix: str = "") -> Path:
+        """Move a finished scratch file into the store, replacing what was there."""
+        with storage_errors():
+            size = _settle(scratch)
+            mine = self._folder / (key + suffix)
+            scratch.replace(mine)
+            blob = self._store.blob(key, suffix)
+            blob.parent.mkdir(mode=0o700, exist_ok=True)
+            self._place(mine, blob)
+        self._store.grew(size)
+        return mine
+
+    def put_json(self, key: str, value: Any) -> None:
+        def write() -> None:
+            scratch = self.scratch()
+            _write_json(scratch, value)
+            self.adopt(scratch, key, ".json")
+
+        self._store.with_room(write)
+
+    def get_json(self, key: str) -> Any | None:
+        path = self._find(key, ".json")
+        return None if path is None else json.loads(path.read_bytes())
+
+    def _make(
+        self, key: str, suffixes: tuple[str, ...], maker: Callable[[Mapping[str, Path]], None]
+    ) -> dict[str, Path]:
+        scratch = {suffix: self.scratch(suffix) for suffix in suffixes}
+        try:
+            maker(scratch)
+            for suffix in suffixes:
+                self._forget(key, suffix)
+            return {suffix: self.adopt(path, key, suffix) for suffix, path in scratch.items()}
+        finally:
+            for path in scratch.values():
+                path.unlink(missing_ok=True)
+
+    def _find(self, key: str, suffix: str) -> Path | None:
+        mine, blob = self._folder / (key + suffix), self._store.blob(key, suffix)
+        with storage_errors():
+            if mine.exists():
+                return mine
+            try:
+                self._place(blob, mine)
+            except FileNotFoundError:
+                return None
+            status = mine.stat()
+            if status.st_size == 0:
+                self._forget(key, suffix)
+                return None
+            if time.time() - status.st_mtime > TOUCH_SECONDS:
+                with suppress(FileNotFoundError):
+                    os.utime(blob)
+            return mine
+
+    def _place(self, source: Path, target: Path) -> None:
+        """Make `target` appear at once as a hard link to `source`, or as a copy where there are no links."""
+        step = self.scratch()
+        try:
+            try:
+                os.link(source, step)
+            except OSError as error:
+                if error.errno not in NO_LINK:
+                    raise
+                shutil.copyfile(source, step)
+            step.replace(target)
+        finally:
+            # Renaming one link of a file over another does nothing (POSIX rename) and leaves this name behind.
+            step.unlink(missing_ok=True)
+
+    def _forget(self, key: str, suffix: str) -> None:
+        (self._folder / (key + suffix)).unlink(missing_ok=True)
+        self._store.blob(key, suffix).unlink(missing_ok=True)
+
+
+def _settle(path: Path) -> int:
+    """Force the bytes to the disk before they get a name that promises them, forbid writing; the size in bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fchmod(descriptor, 0o444)
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, allow_nan=False))

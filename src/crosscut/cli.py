@@ -1,0 +1,178 @@
+"""The command line: render, plan, doctor."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
+
+from crosscut import __version__, telemetry
+from crosscut.bootstrap import folder_destination, open_workshop
+from crosscut.doctor import examine
+from crosscut.errors import CrosscutError, RequestError
+from crosscut.pipeline import preview, produce
+from crosscut.request import RequestLimits, parse_request
+from crosscut.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from crosscut.request import Request
+    from crosscut.telemetry import Watcher
+
+ALL_MADE, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+STANDARD_INPUT = "-"
+
+app = App(
+    name="crosscut",
+    version=__version__,
+    help="Every combination of your video clips, with music and a spoken voice-over, spliced instead of rendered.",
+)
+
+
+@app.command
+def render(
+    request: Annotated[str, Parameter(help="JSON file with the request; - reads it from standard input.")],
+    *,
+    to: Annotated[Path, Parameter(help="Folder in which the task's folder is made.")],
+    as_json: Annotated[
+        bool, Parameter(name="--json", negative="", help="Print the report as one JSON object.")
+    ] = False,
+    quiet: Annotated[
+        bool, Parameter(name=["--quiet", "-q"], negative="", help="No progress and no log lines.")
+    ] = False,
+) -> int:
+    """Make every variation of REQUEST in DIR/<task_name>/, with a manifest.
+
+    Exit status: 0 all made, 1 some failed, 2 the request was refused.
+    """
+    settings = _settings()
+    parsed, base = _read(request, settings)
+    with _watched(settings, quiet=quiet) as watcher, open_workshop(settings, watcher) as workshop:
+        report = produce(parsed, base, workshop, folder_destination(to))
+    _print(report, as_json=as_json, quiet=quiet)
+    return SOME_FAILED if report["failed"] else ALL_MADE
+
+
+@app.command
+def plan(
+    request: Annotated[str, Parameter(help="JSON file with the request; - reads it from standard input.")],
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", help="Print the plan as one JSON object.")] = False,
+    quiet: Annotated[
+        bool, Parameter(name=["--quiet", "-q"], negative="", help="No progress and no log lines.")
+    ] = False,
+) -> int:
+    """Tell what REQUEST would make and what it would cost, without encoding or buying anything.
+
+    Exit status: 0 all can be made, 1 some cannot, 2 the request was refused.
+    """
+    settings = _settings()
+    parsed, base = _read(request, settings)
+    with _watched(settings, quiet=quiet) as watcher, open_workshop(settings, watcher) as workshop:
+        estimate = preview(parsed, base, workshop)
+    if as_json:
+        _dump(estimate)
+    else:
+        from crosscut.terminal import show_plan  # noqa: PLC0415 - rich is slow to import and not needed for JSON
+
+        show_plan(estimate)
+    return SOME_FAILED if estimate["cannot_be_made"] else ALL_MADE
+
+
+@app.command
+def doctor(
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="", help="Print the findings as JSON.")] = False,
+) -> int:
+    """Tell what this machine has and lacks. Exit status 1 if something needed is missing."""
+    settings = _settings()
+    telemetry.configure([])
+    with open_workshop(settings) as workshop:
+        findings = examine(settings, workshop)
+    if as_json:
+        _dump({"findings": [finding.as_json() for finding in findings]})
+    else:
+        marks = {True: "ok  ", None: "note", False: "LACK"}
+        for finding in findings:
+            print(f"{marks[finding.good]}  {finding.name:<10} {finding.words}")  # noqa: T201
+    return SOME_FAILED if any(finding.good is False for finding in findings) else ALL_MADE
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"CROSSCUT_{str(first['loc'][0]).upper()}"
+        raise RequestError(f"the setting {name} is not usable: {first['msg']}", code="invalid_setting") from error
+
+
+def _read(name: str, settings: Settings) -> tuple[Request, Path]:
+    """The request and the folder its relative paths start from."""
+    try:
+        if name == STANDARD_INPUT:
+            body, base = sys.stdin.buffer.read(), Path.cwd()
+        else:
+            body, base = Path(name).read_bytes(), Path(name).absolute().parent
+    except OSError as error:
+        raise RequestError(f"cannot read {name}: {os.strerror(error.errno or 0).lower()}", code="no_request") from error
+    return parse_request(body, local=True, limits=RequestLimits(variations=settings.max_variations)), base
+
+
+@contextlib.contextmanager
+def _watched(settings: Settings, *, quiet: bool) -> Iterator[Watcher | None]:
+    """Progress bars on a terminal, log lines otherwise; both also into the log file, if there is one."""
+    with contextlib.ExitStack() as stack:
+        streams = []
+        if settings.log_file:
+            streams.append(stack.enter_context(settings.log_file.open("a", encoding="utf-8")))
+        terminal = sys.stderr.isatty()
+        if not quiet and not terminal:
+            streams.append(sys.stderr)
+        telemetry.configure(streams)
+        if quiet or not terminal:
+            yield None
+            return
+        from crosscut.terminal import ProgressBars  # noqa: PLC0415 - see above
+
+        yield stack.enter_context(ProgressBars())
+
+
+def _print(report: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        _dump(report)
+    elif not quiet:
+        from crosscut.terminal import show_report  # noqa: PLC0415 - see above
+
+        show_report(report)
+
+
+def _dump(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status. Errors become one sentence on standard error."""
+    try:
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CrosscutError as error:
+        sys.stderr.write(f"crosscut: {error.public}\n")
+        return REFUSED
+    except CycloptsError as error:
+        sys.stderr.write(f"crosscut: {error}\n")
+        return REFUSED
+    except KeyboardInterrupt:
+        sys.stderr.write("crosscut: stopped; run the same command again to go on where it ended\n")
+        return INTERRUPTED
+    return status if isinstance(status, int) else ALL_MADE
+
+
+def main() -> None:
+    sys.exit(run())

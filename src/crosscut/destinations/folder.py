@@ -1,0 +1,101 @@
+"""Deliver into a folder on disk: temporary name, sync, atomic rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from crosscut.destinations import Delivered
+from crosscut.errors import CrosscutError, DeliverError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from crosscut.splice import VirtualFile
+
+PARTIAL = ".partial-"
+
+
+class FolderDestination:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextlib.contextmanager
+    def open(self, folder: str) -> Iterator[FolderDelivery]:
+        path = self._root / folder
+        with _refusals(path):
+            path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path / ".crosscut.lock", timeout=0, fallback_to_soft=False)
+            try:
+                lock.acquire()
+            except Timeout:
+                sentence = f"another crosscut is writing into {path}: wait for it, or give the task another name"
+                raise DeliverError(sentence, code="busy", retryable=True) from None
+        try:
+            for leftover in path.glob(f"{PARTIAL}*"):
+                leftover.unlink(missing_ok=True)
+            yield FolderDelivery(path)
+        finally:
+            lock.release()
+
+
+class FolderDelivery:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.location = str(path)
+
+    def holds(self, name: str, size: int) -> bool:
+        try:
+            return (self._path / name).stat().st_size == size
+        except OSError:
+            return False
+
+    def put(self, name: str, file: VirtualFile) -> Delivered:
+        path = self._path / name
+        with _refusals(path), self._replacing(name) as descriptor:
+            file.copy_to(descriptor)
+        return Delivered(str(path), len(file), file.sha256())
+
+    def put_text(self, name: str, parts: Iterable[str]) -> None:
+        with (
+            _refusals(self._path / name),
+            self._replacing(name) as descriptor,
+            os.fdopen(descriptor, "w", encoding="utf-8", newline="", closefd=False) as file,
+        ):
+            file.writelines(parts)
+
+    @contextlib.contextmanager
+    def _replacing(self, name: str) -> Iterator[int]:
+        partial = self._path / f"{PARTIAL}{secrets.token_hex(8)}"
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            try:
+                yield descriptor
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            partial.replace(self._path / name)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Turn what the system refuses into sentences."""
+    try:
+        yield
+    except CrosscutError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            sentence = f"the disk of {path.parent} is full: free some space and run the same command again"
+            raise StorageError(sentence, code="disk_full", retryable=True) from error
+        reason = os.strerror(error.errno or 0).lower()
+        raise DeliverError(f"cannot write {path}: {reason}", code="not_writable") from error

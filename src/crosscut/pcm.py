@@ -1,0 +1,166 @@
+"""PCM files: sound decoded from media, trimmed and stretched, to be read in any part.
+
+Interleaved float32, little endian, 48 kHz, one or two channels; nothing before or behind the samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import av
+import numpy as np
+from av.filter import Graph
+
+from crosscut import decode
+from crosscut.errors import MixError
+from crosscut.loudness import BLOCK_HOPS, CHUNK, HOP, Meter, Signal, ratio
+from crosscut.media import AUDIO_RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from av.audio.frame import AudioFrame
+
+    from crosscut.sandbox import Job
+
+SHORTEST = AUDIO_RATE // 10
+SILENCE = ratio(-80)
+TRIM = ratio(-50)
+"""Sound this far below the peak counts as silence at the beginning and the end."""
+HEADROOM = 8.0
+"""Decoded floats may pass full scale, but not by more than any decoder means to."""
+FASTEST = Fraction(5, 4)
+"""Speech that is sped up more sounds hurried."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A PCM file: `loudness` in LUFS (None: silent), `true_peak` in dBTP."""
+
+    samples: int
+    loudness: float | None
+    true_peak: float
+
+
+def count(pcm: BinaryIO, channels: int) -> int:
+    return pcm.seek(0, 2) // (4 * channels)
+
+
+def read(pcm: BinaryIO, channels: int, start: int, stop: int) -> Signal:
+    """What there is of this part: it is shorter where the file ends."""
+    pcm.seek(start * channels * 4)
+    data = pcm.read(max(stop - start, 0) * channels * 4)
+    return np.frombuffer(data, "<f4").reshape(-1, channels).T.astype(np.float32)
+
+
+def write(pcm: BinaryIO, signal: Signal) -> None:
+    pcm.write(np.ascontiguousarray(signal.T, "<f4").data)
+
+
+def decode_audio(job: Job, *, channels: int, max_seconds: int, trim: bool) -> dict[str, Any]:
+    """Child: a media file -> a PCM file of at most `max_seconds`; the answer is a `Sound`.
+
+    `trim` takes silence off both ends. Raises MixError "no_audio" and "too_short".
+    """
+    (pcm,) = job.outputs
+    left = max_seconds * AUDIO_RATE
+    with decode.open_media(job.inputs[0]) as container:
+        stream = decode.audio_stream(container)
+        frames = [] if stream is None else decode.decoded(container, stream, max_frames=max_seconds * 1_000)
+        for piece in resampled(frames, "stereo" if channels == 2 else "mono"):
+            write(pcm, piece[:, :left])
+            left -= piece.shape[1]
+            if left <= 0:
+                break
+    if not count(pcm, channels):
+        raise MixError("there is no sound in this file; use one with an audio track", code="no_audio")
+    if trim:
+        _trim(pcm, channels)
+    sound = _measured(pcm, channels)
+    if sound.samples < SHORTEST:
+        raise MixError("this sound is shorter than a tenth of a second; use a longer one", code="too_short")
+    return asdict(sound)
+
+
+def measure_speech(job: Job) -> dict[str, Any]:
+    """Child: a mono PCM file -> its `Sound`."""
+    return asdict(_measured(job.inputs[0], 1))
+
+
+def stretch(job: Job, *, factor: float) -> dict[str, Any]:
+    """Child: a mono PCM file -> the same words and pitch, `factor` (1 to `FASTEST`) times as fast; a `Sound`."""
+    if not 1 <= factor <= FASTEST:
+        raise MixError(f"speech can be sped up to {float(FASTEST)} times, not {factor}", code="too_fast")
+    source, (target,) = job.inputs[0], job.outputs
+    graph = Graph()
+    head = graph.add_abuffer(sample_rate=AUDIO_RATE, format="flt", layout="mono", time_base=Fraction(1, AUDIO_RATE))
+    graph.link_nodes(head, graph.add("atempo", f"{factor:.6f}"), graph.add("abuffersink")).configure()
+    wanted = round(count(source, 1) / factor)
+    for start in range(0, count(source, 1), CHUNK):
+        frame = av.AudioFrame.from_ndarray(read(source, 1, start, start + CHUNK), format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, start, Fraction(1, AUDIO_RATE)
+        graph.push(frame)
+        _drain(graph, target)
+    graph.push(None)
+    _drain(graph, target)
+    missing = wanted - count(target, 1)
+    target.truncate(wanted * 4)
+    write(target, np.zeros((1, max(missing, 0)), np.float32))
+    return asdict(_measured(target, 1))
+
+
+def _drain(graph: Graph, target: BinaryIO) -> None:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(frame, av.AudioFrame)
+        write(target, np.asarray(frame.to_ndarray(), np.float32))
+
+
+def resampled(frames: Iterable[AudioFrame], layout: str) -> Iterator[Signal]:
+    """Frames of any shape at 48 kHz; a stream may change its shape on the way, a resampler may not."""
+    for _, run in groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        resampler = av.AudioResampler("fltp", layout, AUDIO_RATE)
+        for frame in chain(run, (None,)):
+            for piece in resampler.resample(frame):
+                sound = np.nan_to_num(piece.to_ndarray(), nan=0.0, posinf=0.0, neginf=0.0)
+                yield np.asarray(sound.clip(-HEADROOM, HEADROOM), np.float32)
+
+
+def _measured(pcm: BinaryIO, channels: int) -> Sound:
+    """A sound shorter than a gating block is measured with silence behind it."""
+    meter = Meter()
+    samples = count(pcm, channels)
+    for start in range(0, samples, CHUNK):
+        meter.push(read(pcm, channels, start, start + CHUNK))
+    meter.push(np.zeros((channels, max(BLOCK_HOPS * HOP - samples, 0)), np.float32))
+    profile = meter.finish()
+    return Sound(samples, profile.loudness, profile.true_peak)
+
+
+def _trim(pcm: BinaryIO, channels: int) -> None:
+    """Move the sound between the silences to the start of the file and cut the file behind it."""
+    start, stop = audible(pcm, channels)
+    for place in range(start, stop, CHUNK):
+        piece = read(pcm, channels, place, min(place + CHUNK, stop))
+        pcm.seek((place - start) * channels * 4)
+        write(pcm, piece)
+    pcm.truncate((stop - start) * channels * 4)
+
+
+def audible(pcm: BinaryIO, channels: int) -> tuple[int, int]:
+    samples, window = count(pcm, channels), AUDIO_RATE // 100
+    peaks = []
+    for place in range(0, samples, CHUNK):
+        piece = np.abs(read(pcm, channels, place, place + CHUNK)).max(axis=0)
+        peaks.append(np.pad(piece, (0, -len(piece) % window)).reshape(-1, window).max(axis=1))
+    levels = np.concatenate(peaks)
+    loud = np.flatnonzero(levels > max(levels.max() * TRIM, SILENCE))
+    if not len(loud):
+        return 0, samples
+    return int(loud[0]) * window, min((int(loud[-1]) + 1) * window, samples)

@@ -1,0 +1,339 @@
+"""The journey: request -> fetch -> probe -> plan -> speak -> conform, mix -> splice -> deliver -> report.
+
+Functions over values and protocols; no database, queue or web framework is known here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from crosscut import __version__
+from crosscut.artifacts import artifact_key
+from crosscut.errors import CrosscutError
+from crosscut.estimate import estimate
+from crosscut.gather import Gathered, draw_plan, gather, sentence, shown
+from crosscut.journal import Journal
+from crosscut.naming import folder_name
+from crosscut.plan import FADE, SpokenLine, Variation
+from crosscut.report import Tally, manifest_csv, manifest_json
+from crosscut.segments import make_segment, segment_key
+from crosscut.soundtracks import VERSION as SOUND_VERSION
+from crosscut.soundtracks import Mixed, Part, Range, Recipe, Soundtracks, decode_music, samples_of
+from crosscut.speech import Speeches
+from crosscut.splice import Segment, splice
+from crosscut.workshop import Once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from crosscut.destinations import Delivery, Destination
+    from crosscut.plan import Plan
+    from crosscut.request import Request
+    from crosscut.workshop import Workshop
+
+BATCH = 64
+"""Variations looked ahead: their tails are made together."""
+
+DELIVERIES = 4
+"""Variations written at the same time."""
+
+LOOK_AHEAD = 10_000
+"""Variations whose clips are queued for encoding at the start, in the order they are needed."""
+
+
+def preview(request: Request, base: Path | None, workshop: Workshop) -> dict[str, Any]:
+    """What `request` would make and cost, as JSON: sources are fetched and read, nothing is encoded or bought."""
+    gathered = gather(request, base, workshop)
+    speeches = Speeches(request, workshop)
+    plan = draw_plan(request, gathered, speeches.expected(), workshop)
+    return estimate(plan, gathered.sizes) | {"notes": speeches.notes}
+
+
+def produce(request: Request, base: Path | None, workshop: Workshop, destination: Destination) -> dict[str, Any]:
+    """Make every variation that `destination` does not hold yet, and its manifest; the final report as JSON.
+
+    Raises `RequestError` where the request cannot be made at all; what fails alone is told in the report.
+    """
+    start = workshop.telemetry.clock()
+    gathered = gather(request, base, workshop)
+    speeches = Speeches(request, workshop)
+    plan = draw_plan(request, gathered, speeches.spoken(), workshop)
+    plan.refuse_overflow()
+    with destination.open(folder_name(request.task_name)) as delivery:
+        production = Production(plan, gathered, speeches, workshop, delivery)
+        try:
+            production.run()
+        finally:
+            production.finish()
+    seconds = workshop.telemetry.clock() - start
+    report = production.report(seconds)
+    workshop.telemetry.log.info("job done", **{key: report[key] for key in ("total", "succeeded", "failed", "seconds")})
+    return report
+
+
+class Production:
+    """One run over a plan: pieces are made by whoever needs them first, variations are delivered in order."""
+
+    def __init__(
+        self, plan: Plan, gathered: Gathered, speeches: Speeches, workshop: Workshop, delivery: Delivery
+    ) -> None:
+        self._plan = plan
+        self._gathered = gathered
+        self._speeches = speeches
+        self._workshop = workshop
+        self._delivery = delivery
+        self._telemetry = workshop.telemetry
+        self._tally = Tally()
+        self._halted: CrosscutError | None = None
+        self._known = bytearray(len(plan))
+        # Encoding has the processors; the other pools mostly wait for it, for the disk, or for short tails.
+        self._encoders = ThreadPoolExecutor(workshop.workers, "conform")
+        self._mixers = ThreadPoolExecutor(workshop.workers, "mix")
+        self._writers = ThreadPoolExecutor(DELIVERIES, "deliver")
+        self._segments: dict[tuple[str, int], Future[Segment]] = {}
+        self._music = Once(self._decode_music)
+        self._soundtracks = Soundtracks(workshop, self._mixers, self._parts, plan.request.music_gain, self._span)
+        home = artifact_key("journal", place=delivery.location)
+        self._journal = Journal(workshop.journals / f"{home}.jsonl", len(plan))
+
+    def run(self) -> None:
+        self._telemetry.expect("deliver", len(self._plan))
+        self._queue_segments()
+        waiting: deque[tuple[Variation, Future[dict[str, Any]]]] = deque()
+        for batch in _batches(iter(self._plan)):
+            due = [variation for variation in batch if not self._settled(variation)]
+            if self._sounds:
+                self._soundtracks.ask((self._recipe(one), samples_of(self._plan.length(one))) for one in due)
+            for variation in due:
+                self._ask_segments(variation)
+                waiting.append((variation, self._writers.submit(self._deliver, variation)))
+            while len(waiting) > BATCH:
+                self._collect(*waiting.popleft())
+        while waiting:
+            self._collect(*waiting.popleft())
+
+    def finish(self) -> None:
+        """Write the manifest of all that is known, also after an interruption; stops what still runs."""
+        for pool in (self._writers, self._mixers, self._encoders):
+            pool.shutdown(wait=False, cancel_futures=True)
+        head = {
+            "task_name": self._plan.request.task_name,
+            "crosscut": __version__,
+            "seed": self._plan.request.seed,
+            "total": len(self._plan),
+        }
+        try:
+            self._delivery.put_text("manifest.json", manifest_json(head, self._rows()))
+            self._delivery.put_text("manifest.csv", manifest_csv(self._rows()))
+        except CrosscutError as error:
+            self._telemetry.failed(error)
+        self._journal.close()
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """What this run made or found whole; the journal may also know of an earlier request."""
+        return (row for row in self._journal.rows() if self._known[row["index"] - 1])
+
+    def report(self, seconds: float) -> dict[str, Any]:
+        copied = sum(not self._plan.renditions[key].reasons for key in self._segments)
+        return {
+            "task_name": self._plan.request.task_name,
+            "folder": self._delivery.location,
+            **self._tally.summary(),
+            "seconds": round(seconds, 3),
+            "seconds_by_stage": {stage: round(spent, 3) for stage, spent in self._telemetry.seconds.items()},
+            "formats": [str(target.format) for target in self._plan.targets],
+            "formats_reason": self._plan.reason,
+            "clips_copied": copied,
+            "clips_encoded": self._telemetry.finished["conform"],
+            "soundtracks_encoded": self._telemetry.finished["mix"],
+            "voice_over_characters": self._speeches.characters,
+            "cost": {"currency": "USD", "voice_over": self._speeches.cost},
+            "notes": self._speeches.notes,
+        }
+
+    @property
+    def _sounds(self) -> bool:
+        return bool(self._plan.request.music or self._plan.request.lines)
+
+    def _settled(self, variation: Variation) -> bool:
+        """Whether nothing is to be done: it cannot be made, or it is there already."""
+        row = self._journal.find(variation.index)
+        if row and self._is_kept(row, variation):
+            self._known[variation.index - 1] = True
+            self._tally.add(row, kept=True)
+            self._telemetry.advance("deliver")
+            return True
+        if variation.problem:
+            self._record(self._row(variation, error=variation.problem))
+            return True
+        return False
+
+    def _is_kept(self, row: dict[str, Any], variation: Variation) -> bool:
+        whole = not row["error"] and row["recipe"] == self._fingerprint(variation)
+        return whole and self._delivery.holds(row["file"], row["bytes"])
+
+    def _fingerprint(self, variation: Variation) -> str:
+        """Names everything that decides the file's bytes, before any piece of it is made."""
+        target = self._plan.targets[variation.target]
+        segments = [
+            segment_key(
+                self._gathered.sources[clip],
+                self._gathered.facts[clip],
+                self._plan.renditions[clip, variation.target],
+                target,
+            )
+            for clip in variation.clips
+            if clip in self._gathered.sources
+        ]
+        music = (
+            None if variation.music is None else self._gathered.sources.get(self._plan.request.music[variation.music])
+        )
+        return artifact_key(
+            "variation",
+            name=variation.name,
+            segments=segments,
+            hold=variation.hold,
+            music=music and music.sha256,
+            music_gain=self._plan.request.music_gain,
+            line=None if variation.line is None else self._speeches.key(variation.line),
+            speed=variation.speed,
+            samples=samples_of(self._plan.length(variation)),
+            version=SOUND_VERSION,
+        )
+
+    def _queue_segments(self) -> None:
+        for variation in islice(iter(self._plan), LOOK_AHEAD):
+            row = self._journal.find(variation.index)
+            if row is None or not self._is_kept(row, variation):
+                self._ask_segments(variation)
+        encodes = sum(bool(rendition.reasons) for rendition in self._plan.renditions.values())
+        self._telemetry.expect("conform", encodes)
+
+    def _ask_segments(self, variation: Variation) -> None:
+        if variation.problem:
+            return
+        for clip in variation.clips:
+            key = (clip, variation.target)
+            if key not in self._segments:
+                self._segments[key] = self._encoders.submit(self._segment, *key)
+
+    def _segment(self, clip: str, number: int) -> Segment:
+        target, rendition = self._plan.targets[number], self._plan.renditions[clip, number]
+        source, facts = self._gathered.sources[clip], self._gathered.facts[clip]
+        try:
+            segment = make_segment(source, facts, rendition, target, self._workshop, self._threads())
+            if rendition.reasons:
+                self._telemetry.advance("conform")
+        except CrosscutError as error:
+            self._telemetry.failed(error, source=shown(clip))
+            raise type(error)(sentence(clip, error), code=error.code, retryable=error.retryable) from error
+        return segment
+
+    def _threads(self) -> int:
+        """Encoder threads: processors that no other clip will use."""
+        encodes = sum(bool(rendition.reasons) for rendition in self._plan.renditions.values())
+        return max(1, self._workshop.workers // max(1, min(encodes, self._workshop.workers)))
+
+    def _decode_music(self, number: int) -> Part:
+        name = self._plan.request.music[number]
+        try:
+            with self._telemetry.timed("music", source=shown(name)):
+                return decode_music(self._gathered.sources[name], self._workshop)
+        except CrosscutError as error:
+            self._telemetry.failed(error, source=shown(name))
+            raise type(error)(sentence(name, error), code=error.code, retryable=error.retryable) from error
+
+    def _parts(self, recipe: Recipe) -> tuple[Part | None, Part | None]:
+        music = None if recipe.music is None else self._music.get(recipe.music)
+        line = None if recipe.line is None else self._speeches.part(recipe.line, recipe.speed)
+        return music, line
+
+    def _span(self, recipe: Recipe) -> Range:
+        """The lengths a recipe can be asked for: shortest to longest picture, or to the end of its voice-over."""
+        shortest, longest = self._plan.picture_span()
+        if recipe.line is not None:
+            line = self._plan.lines[recipe.line]
+            assert isinstance(line, SpokenLine)
+            slowest_frame = max(1 / target.format.fps for target in self._plan.targets)
+            longest = max(longest, line.seconds / recipe.speed + FADE + slowest_frame)
+        return Range(samples_of(shortest), samples_of(longest))
+
+    @staticmethod
+    def _recipe(variation: Variation) -> Recipe:
+        return Recipe(variation.music, variation.line, variation.speed)
+
+    def _deliver(self, variation: Variation) -> dict[str, Any]:
+        """Splice and write one variation; its manifest row."""
+        if self._halted:
+            raise self._halted
+        segments = [self._segments[clip, variation.target].result() for clip in variation.clips]
+        length = self._plan.length(variation)
+        mixed: Mixed | None = None
+        if self._sounds:
+            mixed = self._soundtracks.wait(self._recipe(variation), samples_of(length))
+        clock = self._telemetry.clock
+        start = clock()
+        hold = Fraction(variation.hold) / self._plan.targets[variation.target].format.fps
+        file = splice(segments, mixed and mixed.soundtrack, hold=hold)
+        with self._telemetry.timed("deliver", variation=variation.index, file=variation.name):
+            delivered = self._delivery.put(variation.name, file)
+        return self._row(
+            variation,
+            mixed=mixed,
+            file=variation.name,
+            bytes=delivered.bytes,
+            sha256=delivered.sha256,
+            seconds=round(clock() - start, 4),
+        )
+
+    def _collect(self, variation: Variation, future: Future[dict[str, Any]]) -> None:
+        try:
+            row = future.result()
+        except CrosscutError as error:
+            row = self._row(variation, error=error.public)
+            self._telemetry.failed(error, variation=variation.index)
+            if error.code == "disk_full":
+                self._halted = error
+        self._record(row)
+
+    def _record(self, row: dict[str, Any]) -> None:
+        self._journal.append(row)
+        self._known[row["index"] - 1] = True
+        self._tally.add(row, kept=False)
+        self._telemetry.advance("deliver")
+
+    def _row(
+        self, variation: Variation, *, mixed: Mixed | None = None, error: str | None = None, **made: Any
+    ) -> dict[str, Any]:
+        request, target = self._plan.request, self._plan.targets[variation.target]
+        line = None if variation.line is None else variation.line
+        return {
+            "index": variation.index,
+            "file": None,
+            "clips": [shown(clip) for clip in variation.clips],
+            "format": target.format.name,
+            "music": None if variation.music is None else shown(request.music[variation.music]),
+            "voice_over": None if line is None else request.lines[line].text,
+            "voice": None if line is None else self._speeches.voice(line),
+            "duration": None if error else round(float(self._plan.length(variation)), 6),
+            "hold": round(float(variation.hold / target.format.fps), 6),
+            "speed": float(variation.speed),
+            "bytes": None,
+            "sha256": None,
+            "loudness": mixed and mixed.loudness,
+            "true_peak": mixed and mixed.true_peak,
+            "seconds": 0.0,
+            "error": error,
+            "recipe": self._fingerprint(variation),
+            **made,
+        }
+
+
+def _batches(variations: Iterator[Variation]) -> Iterator[list[Variation]]:
+    while batch := list(islice(variations, BATCH)):
+        yield batch

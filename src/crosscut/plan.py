@@ -1,0 +1,241 @@
+"""What will be made, worked out before anything is spent: every variation by index, and what the whole costs. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import ceil
+from typing import TYPE_CHECKING, Literal
+
+from crosscut.combinations import Combinations, Draws
+from crosscut.errors import RequestError
+from crosscut.media import ClipFacts, Seconds, Target, differences
+from crosscut.naming import NameTemplate, labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from crosscut.request import Request
+
+FADE = Seconds(Fraction(1, 2))
+"""Length of the fade-out; a voice-over has to be over when it starts."""
+
+SPEED_LIMIT = Fraction(5, 4)
+SPEED_STEP = Fraction(1, 20)
+"""Voices are sped up in steps, so that few versions serve many lengths."""
+
+LISTED = 10_000
+"""Up to so many variations are looked at one by one for the plan; more are counted by their lengths."""
+
+
+@dataclass(frozen=True)
+class Rendition:
+    """A clip in a format: how many frames it has there, and why it must be encoded (empty: it is copied)."""
+
+    frames: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SpokenLine:
+    """Length of a voice-over; `exact` once it has been spoken, else an estimate."""
+
+    seconds: Seconds
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One output. Numbers are positions in the request's lists; `index` counts from 1."""
+
+    index: int
+    name: str
+    combination: tuple[int, ...]
+    clips: tuple[str, ...]
+    target: int
+    music: int | None
+    line: int | None
+    frames: int
+    """Frames of picture, before any hold."""
+    hold: int
+    """Frames that the last picture stays longer."""
+    speed: Fraction
+    """How much faster the voice-over is spoken."""
+    overflow: Literal["hold", "speed"] | None
+    problem: str | None
+    """Why it cannot be made, as far as is known."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`facts` are keyed by source, as are the sentences why one cannot be used as a clip or as music."""
+
+    request: Request
+    targets: tuple[Target, ...]
+    reason: str
+    facts: Mapping[str, ClipFacts]
+    clip_problems: Mapping[str, str]
+    music_problems: Mapping[str, str]
+    lines: tuple[SpokenLine | str, ...]
+    """For each line its length, or the sentence why it cannot be spoken."""
+
+    @cached_property
+    def combinations(self) -> Combinations:
+        return Combinations(tuple(len(block.clips) for block in self.request.blocks), self.request.count)
+
+    def __len__(self) -> int:
+        return len(self.combinations) * len(self.targets)
+
+    def __iter__(self) -> Iterator[Variation]:
+        return (self.variation(index) for index in range(1, len(self) + 1))
+
+    @cached_property
+    def _labels(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(labels(block.clips) for block in self.request.blocks)
+
+    @cached_property
+    def _music_labels(self) -> tuple[str, ...]:
+        return labels(self.request.music)
+
+    @cached_property
+    def _template(self) -> NameTemplate:
+        return NameTemplate.parse(self.request.name, tuple(block.name for block in self.request.blocks))
+
+    @cached_property
+    def _music(self) -> Draws:
+        return Draws(self.request.seed, len(self.request.music), "music")
+
+    @cached_property
+    def _voice(self) -> Draws:
+        return Draws(self.request.seed, len(self.request.lines), "voice")
+
+    @cached_property
+    def renditions(self) -> Mapping[tuple[str, int], Rendition]:
+        """`(source, target number)` -> rendition, for every clip that can be used."""
+        return {
+            (source, number): self._rendition(source, target)
+            for number, target in enumerate(self.targets)
+            for source in self.sources
+            if source not in self.clip_problems
+        }
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Distinct clips in the order the blocks name them."""
+        return tuple(dict.fromkeys(clip for block in self.request.blocks for clip in block.clips))
+
+    def _rendition(self, source: str, target: Target) -> Rendition:
+        facts = self.facts[source]
+        assert facts.video is not None
+        reasons = differences(facts, target, self.request.join)
+        frames = facts.video.frames if not reasons else round(facts.video.duration * target.format.fps)
+        return Rendition(max(1, frames), reasons)
+
+    def variation(self, index: int) -> Variation:
+        """The variation with that number, 1..len(self), in microseconds and without any state."""
+        position, number = divmod(index - 1, len(self.targets))
+        combination = self.combinations.combination(position)
+        clips = tuple(block.clips[choice] for block, choice in zip(self.request.blocks, combination, strict=True))
+        music = self._music.draw(position) if self.request.music else None
+        problem = next((self.clip_problems[clip] for clip in clips if clip in self.clip_problems), None)
+        if problem is None and music is not None:
+            problem = self.music_problems.get(self.request.music[music])
+        frames = 0 if problem else sum(self.renditions[clip, number].frames for clip in clips)
+        picture = Seconds(frames / self.targets[number].format.fps)
+        line = self._drawn_line(position, picture)
+        spoken = self.lines[line] if line is not None else None
+        hold, speed, overflow = 0, Fraction(1), None
+        if isinstance(spoken, str):
+            problem = problem or spoken
+        elif spoken is not None and not problem:
+            hold, speed, overflow = self._overflow(spoken.seconds, picture, self.targets[number].format.fps)
+        return Variation(
+            index=index,
+            name=self._name(index, combination, music, line, number),
+            combination=combination,
+            clips=clips,
+            target=number,
+            music=music,
+            line=line,
+            frames=frames,
+            hold=hold,
+            speed=speed,
+            overflow=overflow,
+            problem=problem,
+        )
+
+    def _drawn_line(self, position: int, picture: Seconds) -> int | None:
+        lines = self.request.lines
+        if not lines:
+            return None
+        if self.request.voice_overflow != "choose" or not picture:
+            return self._voice.draw(position)
+        lengths = {number: line.seconds for number, line in enumerate(self.lines) if isinstance(line, SpokenLine)}
+        fitting = [number for number, seconds in lengths.items() if seconds + FADE <= picture]
+        if not fitting and lengths:
+            fitting = [min(lengths, key=lambda number: (lengths[number], number))]
+        return self._voice.draw(position, fitting) if fitting else self._voice.draw(position)
+
+    def _overflow(
+        self, spoken: Seconds, picture: Seconds, fps: Fraction
+    ) -> tuple[int, Fraction, Literal["hold", "speed"] | None]:
+        room = picture - FADE
+        if spoken <= room:
+            return 0, Fraction(1), None
+        speed = Fraction(1)
+        if self.request.voice_overflow == "speed":
+            wanted = spoken / room if room > 0 else SPEED_LIMIT
+            speed = min(SPEED_LIMIT, 1 + ceil((wanted - 1) / SPEED_STEP) * SPEED_STEP)
+        hold = max(0, ceil((spoken / speed - room) * fps))
+        return hold, speed, "hold" if hold else "speed"
+
+    def _name(self, index: int, combination: tuple[int, ...], music: int | None, line: int | None, number: int) -> str:
+        return self._template.render(
+            index=index,
+            total=len(self),
+            choices=combination,
+            clips=tuple(block[choice] for block, choice in zip(self._labels, combination, strict=True)),
+            music=self._music_labels[music] if music is not None else "",
+            voice=str(line + 1) if line is not None else "",
+            format=self.targets[number].format.name,
+            seed=self.request.seed,
+            task=self.request.task_name,
+            append_format=len(self.targets) > 1,
+        )
+
+    def length(self, variation: Variation) -> Seconds:
+        return Seconds((variation.frames + variation.hold) / self.targets[variation.target].format.fps)
+
+    def picture_span(self) -> tuple[Seconds, Seconds]:
+        """The shortest and the longest picture of any variation, holds apart."""
+        spans = []
+        for number, target in enumerate(self.targets):
+            lengths = [
+                [self.renditions[clip, number].frames for clip in block.clips if clip not in self.clip_problems] or [0]
+                for block in self.request.blocks
+            ]
+            spans += [Seconds(sum(map(pick, lengths)) / target.format.fps) for pick in (min, max)]
+        return min(spans), max(spans)
+
+    def refuse_overflow(self) -> None:
+        """With `voice_overflow: refuse`, raise `RequestError` if any variation is shorter than its voice-over."""
+        if self.request.voice_overflow != "refuse":
+            return
+        for variation in self:
+            if variation.overflow and variation.line is not None:
+                line = self.lines[variation.line]
+                assert isinstance(line, SpokenLine)
+                raise RequestError(
+                    f"variation {variation.index} ({variation.name}) is {_seconds(self.picture(variation))} long and its"
+                    f" voice-over (line {variation.line + 1}) needs {_seconds(line.seconds + FADE)}: shorten the text,"
+                    " use longer clips, or send voice_overflow hold, speed or choose",
+                    code="voice_too_long",
+                )
+
+    def picture(self, variation: Variation) -> Seconds:
+        return Seconds(variation.frames / self.targets[variation.target].format.fps)
+
+
+def _seconds(value: Fraction) -> str:
+    return f"{float(value):.1f} s"

@@ -1,0 +1,85 @@
+"""Clip + target -> segment: the clip itself where its packets can be copied, else encoded once ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crosscut import conform
+from crosscut.artifacts import artifact_key
+from crosscut.errors import ConformError
+from crosscut.splice import Segment, read_segment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from crosscut.fetch import Source
+    from crosscut.media import ClipFacts, Format, Target
+    from crosscut.plan import Rendition
+    from crosscut.workshop import Workshop
+
+
+def profile_sets(frame: Format, workshop: Workshop) -> str:
+    """The parameter sets (hexadecimal `avcC`) that our encoder writes for `frame`: seen, not assumed."""
+
+    def make(path: Path) -> None:
+        workshop.run("crosscut.conform:encode_blank", outputs=[path], **_frame(frame))
+
+    path = workshop.lease.make(artifact_key("blank", **_profile(frame)), make, ".mp4")
+    return read_segment(path).parameter_sets.hex()
+
+
+def segment_key(source: Source, facts: ClipFacts, rendition: Rendition, target: Target) -> str:
+    """Names everything that decides the segment's bytes."""
+    if not rendition.reasons:
+        return artifact_key("copy", source=source.sha256)
+    return artifact_key("segment", source=source.sha256, **_recipe(facts, target), **_profile(target.format))
+
+
+def make_segment(
+    source: Source, facts: ClipFacts, rendition: Rendition, target: Target, workshop: Workshop, threads: int
+) -> Segment:
+    """Raises `CrosscutError` with a sentence about “it”, which the caller completes with the clip's name."""
+    if not rendition.reasons:
+        return read_segment(source.path)
+
+    def make(path: Path) -> None:
+        assert facts.video is not None
+        with workshop.telemetry.timed("conform", source=source.label, format=target.format.name):
+            workshop.run(
+                "crosscut.conform:encode",
+                inputs=[source.path],
+                outputs=[path],
+                media_seconds=float(facts.video.duration),
+                threads=threads,
+                **_recipe(facts, target),
+                **_frame(target.format),
+            )
+
+    key = segment_key(source, facts, rendition, target)
+    segment = read_segment(workshop.lease.make(key, make, ".mp4"))
+    if len(segment.track.sizes) != rendition.frames:
+        raise ConformError(
+            "it could not be brought to the format's frame rate: report this clip",
+            code="wrong_length",
+            detail=f"{len(segment.track.sizes)} frames instead of {rendition.frames}",
+        )
+    return segment
+
+
+def _recipe(facts: ClipFacts, target: Target) -> dict[str, Any]:
+    video = facts.video
+    assert video is not None
+    return {
+        "fit": target.fit,
+        "rotation": video.rotation,
+        "pixel_aspect": str(video.pixel_aspect),
+        "duration": str(video.duration),
+    }
+
+
+def _frame(frame: Format) -> dict[str, Any]:
+    return {"width": frame.width, "height": frame.height, "fps": str(frame.fps)}
+
+
+def _profile(frame: Format) -> dict[str, Any]:
+    return {"version": conform.VERSION, "x264": conform.X264, **_frame(frame)}

@@ -1,0 +1,83 @@
+"""Settings from the environment (`CROSSCUT_…`) or a `.env` file; only `bootstrap` and the command line read them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import ByteSize, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every field is one variable: `data_dir` is `CROSSCUT_DATA_DIR`."""
+
+    model_config = SettingsConfigDict(env_prefix="CROSSCUT_", env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("crosscut")),
+        description="Folder for downloads and prepared pieces; may be deleted at any time, at the price of making them again.",
+    )
+    cache_bytes: ByteSize = Field(
+        default=ByteSize(20 * 2**30),
+        description="How much the data folder may hold, such as 20GiB; the least recently used pieces go first.",
+    )
+    fetch_allow: Annotated[tuple[tuple[str, int], ...], NoDecode] = Field(
+        default=(),
+        description="Private addresses that sources may come from, as host:port,host:port; all others are refused.",
+    )
+    source_bytes: ByteSize = Field(default=ByteSize(2 * 2**30), description="Largest source that is downloaded.")
+    fetch_seconds: int = Field(default=900, ge=1, description="Longest time one download may take.")
+    workers: int = Field(
+        default_factory=lambda: (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        ),
+        ge=1,
+        le=256,
+        description="Pieces prepared at the same time; default: one for each processor.",
+    )
+    memory_bytes: ByteSize = Field(
+        default=ByteSize(4 * 2**30), description="Address space one decoding or encoding process may use."
+    )
+    max_variations: int = Field(default=1_000_000, ge=1, description="Most variations one request may ask for.")
+    voice: str = Field(default="en-us", description="Voice of lines that name none.")
+    log_file: Path | None = Field(
+        default=None, description="File that log lines are appended to, besides standard error."
+    )
+
+    @field_validator("fetch_allow", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(_host_port(entry.strip()) for entry in value.split(",") if entry.strip())
+
+    @field_validator("log_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+
+def _host_port(entry: str) -> tuple[str, int]:
+    host, _, port = entry.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"“{entry}” is not host:port")
+    return host.strip("[]").lower(), int(port)
+
+
+def dotenv_example() -> str:
+    """The text of `.env.example`: every variable with its meaning and default."""
+    lines = ["# Settings of crosscut: copy to .env and change. Every one may also be an environment variable."]
+    shown = {
+        "data_dir": "~/.local/share/crosscut",
+        "cache_bytes": "20GiB",
+        "source_bytes": "2GiB",
+        "memory_bytes": "4GiB",
+        "workers": "2",
+    }
+    for name, field in Settings.model_fields.items():
+        default = shown.get(name, "" if field.default in (None, ()) else str(field.default))
+        lines += ["", f"# {field.description}", f"# CROSSCUT_{name.upper()}={default}"]
+    return "\n".join(lines) + "\n"

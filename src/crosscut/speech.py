@@ -1,0 +1,131 @@
+"""The request's lines as voice-overs: each distinct (text, voice) spoken once ever."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from crosscut.artifacts import artifact_key
+from crosscut.errors import CrosscutError
+from crosscut.media import AUDIO_RATE, Seconds
+from crosscut.pcm import Sound
+from crosscut.plan import SpokenLine
+from crosscut.soundtracks import Part
+from crosscut.workshop import Once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from crosscut.request import Line, Request
+    from crosscut.voices import Resolved
+    from crosscut.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class _Said:
+    key: str
+    pcm: Path
+    seconds: Seconds
+
+
+class Speeches:
+    """Thread-safe. `notes` tell the user what was chosen instead of what was asked for."""
+
+    def __init__(self, request: Request, workshop: Workshop) -> None:
+        self._lines = request.lines
+        self._workshop = workshop
+        self._voice = workshop.voice
+        self._resolved = Once(self._resolve)
+        self._said = Once(self._say)
+        self._parts = Once(self._part)
+
+    @property
+    def notes(self) -> list[str]:
+        found = [self._resolved.get(line).note for line in self._lines]
+        return list(dict.fromkeys(note for note in found if note))
+
+    @property
+    def characters(self) -> int:
+        """Of the distinct lines: what a paid voice would bill once."""
+        return sum(len(line.text) for line in dict.fromkeys(self._lines))
+
+    @property
+    def cost(self) -> float:
+        return 0.0
+
+    def voice(self, number: int) -> str:
+        return self._resolved.get(self._lines[number]).id
+
+    def key(self, number: int) -> str:
+        line = self._lines[number]
+        return artifact_key("speech", voice=self._voice.key(line.text, self._resolved.get(line)))
+
+    def expected(self) -> tuple[SpokenLine | str, ...]:
+        """Lengths for a plan: real ones where speaking is free, else estimates."""
+        if self._voice.free:
+            return self.spoken()
+        return tuple(SpokenLine(self._voice.estimate(line.text), exact=False) for line in self._lines)
+
+    def spoken(self) -> tuple[SpokenLine | str, ...]:
+        """Speak every line; its length, or the sentence why it cannot be spoken."""
+        distinct = list(dict.fromkeys(self._lines))
+        self._workshop.telemetry.expect("speak", len(distinct))
+
+        def one(line: Line) -> SpokenLine | str:
+            try:
+                said = self._said.get(line)
+            except CrosscutError as error:
+                self._workshop.telemetry.failed(error, line=line.text[:40])
+                return f"voice-over “{_short(line.text)}”: {error.public}"
+            self._workshop.telemetry.advance("speak")
+            return SpokenLine(said.seconds)
+
+        with ThreadPoolExecutor(self._workshop.workers, "speak") as pool:
+            answers = dict(zip(distinct, pool.map(one, distinct), strict=True))
+        return tuple(answers[line] for line in self._lines)
+
+    def part(self, number: int, speed: Fraction) -> Part:
+        return self._parts.get((number, speed))
+
+    def _resolve(self, line: Line) -> Resolved:
+        return self._voice.resolve(line.voice)
+
+    def _say(self, line: Line) -> _Said:
+        resolved = self._resolved.get(line)
+        key = artifact_key("speech", voice=self._voice.key(line.text, resolved))
+
+        def make(paths: Mapping[str, Path]) -> None:
+            with self._workshop.telemetry.timed("speak", characters=len(line.text), voice=resolved.id):
+                speech = self._voice.speak(line.text, resolved, paths[".pcm"])
+            paths[".json"].write_text(json.dumps({"samples": speech.samples}))
+
+        paths = self._workshop.lease.make_group(key, (".pcm", ".json"), make)
+        samples = json.loads(paths[".json"].read_bytes())["samples"]
+        return _Said(key, paths[".pcm"], Seconds(Fraction(samples, AUDIO_RATE)))
+
+    def _part(self, number_speed: tuple[int, Fraction]) -> Part:
+        number, speed = number_speed
+        said = self._said.get(self._lines[number])
+        lease, run = self._workshop.lease, self._workshop.run
+        if speed == 1:
+            sound = lease.make_json(
+                artifact_key("speech-sound", speech=said.key),
+                lambda: run("crosscut.pcm:measure_speech", inputs=[said.pcm], media_seconds=float(said.seconds)),
+            )
+            return Part(said.key, said.pcm, Sound(**sound))
+        key = artifact_key("speech-fast", speech=said.key, speed=speed)
+
+        def make(paths: Mapping[str, Path]) -> None:
+            answer = run("crosscut.pcm:stretch", inputs=[said.pcm], outputs=[paths[".pcm"]], factor=float(speed))
+            paths[".json"].write_text(json.dumps(answer))
+
+        paths = lease.make_group(key, (".pcm", ".json"), make)
+        return Part(key, paths[".pcm"], Sound(**json.loads(paths[".json"].read_bytes())))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,138 @@
+"""What happens, told twice: structured log lines (one JSON event a line) and progress for whoever watches."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from structlog.typing import EventDict, WrappedLogger
+
+    from crosscut.errors import CrosscutError
+
+SECRET_KEYS = re.compile(r"authorization|api[_-]?key|token|secret|password|signature|cookie", re.IGNORECASE)
+URL_SECRETS = re.compile(
+    r"(?P<start>\b[a-z][a-z0-9+.-]*://)(?:[^/\s@\"']*@)?(?P<path>[^?\s\"']*)(?:\?[^\s\"']*)?", re.IGNORECASE
+)
+
+
+class Watcher(Protocol):
+    """Sees a job's progress; called from several threads."""
+
+    def stage(self, name: str, done: int, total: int | None) -> None: ...
+
+    def note(self, sentence: str) -> None: ...
+
+
+class Silent:
+    def stage(self, name: str, done: int, total: int | None) -> None:
+        pass
+
+    def note(self, sentence: str) -> None:
+        pass
+
+
+class Telemetry:
+    """One job's clock, log and progress. Thread-safe."""
+
+    def __init__(self, watcher: Watcher | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.watcher = watcher or Silent()
+        self.log = structlog.get_logger("crosscut")
+        self.clock = clock
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.finished: defaultdict[str, int] = defaultdict(int)
+        self._done: defaultdict[str, int] = defaultdict(int)
+        self._total: dict[str, int | None] = {}
+        self._lock = threading.Lock()
+
+    def expect(self, stage: str, total: int | None) -> None:
+        with self._lock:
+            self._total[stage] = total
+            done = self._done[stage]
+        self.watcher.stage(stage, done, total)
+
+    def advance(self, stage: str) -> None:
+        with self._lock:
+            self._done[stage] += 1
+            done, total = self._done[stage], self._total.get(stage)
+        self.watcher.stage(stage, done, total)
+
+    @contextmanager
+    def timed(self, stage: str, **fields: Any) -> Iterator[None]:
+        """Log how long one process of `stage` took, and add it to the stage's sum."""
+        start = self.clock()
+        outcome = "failed"
+        try:
+            yield
+            outcome = "done"
+        finally:
+            seconds = self.clock() - start
+            with self._lock:
+                self.seconds[stage] += seconds
+                self.finished[stage] += outcome == "done"
+            self.log.info("process ended", stage=stage, outcome=outcome, seconds=round(seconds, 4), **fields)
+
+    def failed(self, error: CrosscutError, **fields: Any) -> None:
+        """Log why something was given up; `detail` is for this line only."""
+        stage, code = error.stage, error.code
+        self.log.warning("given up", stage=stage, code=code, reason=error.public, detail=error.detail, **fields)
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take credentials and signed queries out of every value of a log line."""
+    return {key: "[redacted]" if SECRET_KEYS.search(key) else _redacted(value) for key, value in event.items()}
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return URL_SECRETS.sub(r"\g<start>\g<path>", value)
+    if isinstance(value, dict):
+        return {k: "[redacted]" if SECRET_KEYS.search(str(k)) else _redacted(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
+    return value
+
+
+def configure(streams: list[TextIO]) -> None:
+    """Send log lines as JSON to `streams`; none means silence."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: _Lines(streams),
+        cache_logger_on_first_use=False,
+    )
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    logging.getLogger("httpcore2").setLevel(logging.WARNING)
+
+
+class _Lines:
+    """Writes each event as one line to every stream."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, streams: list[TextIO]) -> None:
+        self._streams = streams
+
+    def msg(self, message: str) -> None:
+        with self._lock:
+            for stream in self._streams:
+                stream.write(message + "\n")
+                stream.flush()
+
+    log = debug = info = warning = warn = error = critical = exception = fatal = failure = msg

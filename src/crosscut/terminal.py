@@ -1,0 +1,137 @@
+"""What a person at a terminal sees: progress bars, the plan as tables, the report in a few lines."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+STAGES = {
+    "fetch": "fetching sources",
+    "probe": "reading clips",
+    "speak": "speaking",
+    "conform": "conforming clips",
+    "deliver": "writing videos",
+}
+SHOWN_REASONS = 10
+PIPE_WIDTH = 200
+
+
+class _Rate(ProgressColumn):
+    """Variations a second, for the stage in which that is meant."""
+
+    def render(self, task: Task) -> Text:
+        if task.fields.get("stage") != "deliver" or not task.speed:
+            return Text("")
+        return Text(f"{task.speed:.1f}/s", style="progress.data.speed")
+
+
+class ProgressBars:
+    """A `Watcher` that draws one bar for each stage on standard error."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, done: int, total: int | None) -> None:
+        if not total:
+            return
+        with self._lock:
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(STAGES.get(name, name), total=total, stage=name)
+        self._progress.update(self._tasks[name], completed=done, total=total)
+
+
+def _console() -> Console:
+    # In a pipe there is no width to fold at.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def show_report(report: dict[str, Any]) -> None:
+    console = _console()
+    for note in report["notes"]:
+        console.print(f"note: {note}", markup=False)
+    for failure in report["failures"][:SHOWN_REASONS]:
+        console.print(f"failed ×{failure['variations']}: {failure['reason']}", markup=False, style="red")
+    made = f"{report['made']} made" + (f", {report['kept']} kept from before" if report["kept"] else "")
+    console.print(f"{report['total']} variations: {made}, {report['failed']} failed, in {report['seconds']:.1f} s")
+    console.print(
+        f"cost: {report['clips_encoded']} clips encoded, {report['clips_copied']} copied as they came;"
+        f" {report['voice_over_characters']} characters spoken, ${report['cost']['voice_over']:.2f}"
+    )
+    console.print(f"videos: {report['folder']}", markup=False, soft_wrap=True)
+    console.print(f"manifest: {report['folder']}/manifest.json", markup=False, soft_wrap=True)
+
+
+def show_plan(plan: dict[str, Any]) -> None:
+    console = _console()
+    formats = ", ".join(f"{f['width']}×{f['height']} at {f['fps']} fps" for f in plan["formats"])
+    console.print(
+        f"{plan['variations']:,} variations of {plan['distinct_clips']} clips ({plan['combinations']:,} combinations)"
+    )
+    console.print(f"format: {formats} ({plan['formats_reason']})", markup=False)
+    table = Table("clip", "format", "seconds", "", box=None, pad_edge=False)
+    for clip in plan["clips"]:
+        state = clip["error"] or ("copied" if clip["joinable"] else "encoded: " + "; ".join(clip["reasons"]))
+        table.add_row(Text(clip["source"], overflow="fold"), clip["format"], f"{clip['seconds']:.2f}", Text(state))
+    console.print(table)
+    console.print(
+        f"to encode: {plan['clips_to_encode']} clips, {plan['encode_seconds']:.1f} s of video;"
+        f" copied as they came: {plan['joinable_as_they_came']}"
+    )
+    if plan["wide_would_save"]:
+        console.print(f'join "wide" would save {plan["wide_would_save"]} encodes')
+    console.print(f"voice-over: {plan['voice_over_lines']} lines, {plan['voice_over_characters']} characters")
+    short = plan["shorter_than_voice_over"]
+    if short["count"]:
+        about = "" if short["exact"] else "about "
+        named = ", ".join(str(index) for index in short["variations"][:SHOWN_REASONS])
+        more = ", …" if short["count"] > SHOWN_REASONS else ""
+        which = f" ({named}{more})" if named else ""
+        console.print(
+            f"shorter than their voice-over: {about}{short['count']}{which}, handled by “{short['handling']}”"
+        )
+    console.print(f"result: {plan['total_minutes']:.1f} minutes, about {plan['total_bytes'] / 1e6:,.0f} MB")
+    for source in plan["unusable_sources"]:
+        console.print(f"cannot be used: {source['reason']}", style="red", markup=False)
+    if plan["cannot_be_made"]:
+        console.print(f"cannot be made: {plan['cannot_be_made']} variations", style="red")
+    for note in plan["notes"]:
+        console.print(f"note: {note}", markup=False)

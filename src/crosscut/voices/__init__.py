@@ -1,0 +1,78 @@
+"""Text -> speech: the protocol every voice provider follows, and what is refused by all of them."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from crosscut.errors import VoiceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from crosscut.media import Seconds
+
+MOST_CHARACTERS = 5_000
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word as it is written, punctuation included, and when it is heard."""
+
+    text: str
+    start: Seconds
+    end: Seconds
+
+
+@dataclass(frozen=True)
+class Speech:
+    """`samples` of mono PCM at 48 kHz; `voice` is the one really used."""
+
+    samples: int
+    words: tuple[Word, ...]
+    voice: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A voice the provider has; `note` says in a sentence where it is not the one asked for."""
+
+    id: str
+    note: str | None = None
+
+
+class Voice(Protocol):
+    """A provider of speech. Its methods may be called from any thread."""
+
+    @property
+    def name(self) -> str: ...
+
+    def resolve(self, voice: str | None) -> Resolved:
+        """The voice for a name, or the default one. Free, and always the same for the same name."""
+
+    def speak(self, text: str, resolved: Resolved, output: Path) -> Speech:
+        """Write mono PCM (see `pcm`) to `output`, which must not exist. Raises VoiceError, the output is gone then."""
+
+    def estimate(self, text: str) -> Seconds:
+        """About how long it will be; free."""
+
+    def key(self, text: str, resolved: Resolved) -> tuple[str, ...]:
+        """Everything that decides the sound, the version of the engine included."""
+
+
+def check_text(text: str, most: int = MOST_CHARACTERS) -> None:
+    """Raise VoiceError "blank_text", "long_text" or "control_characters"."""
+    if not any(character.isalnum() for character in text):
+        raise VoiceError("this voice-over has no words to speak; write some or leave it out", code="blank_text")
+    if len(text) > most:
+        raise VoiceError(
+            f"this voice-over has {len(text):,} characters, more than {most:,}; shorten or split it", code="long_text"
+        )
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\r\t":
+            raise VoiceError(
+                f"this voice-over holds the control character U+{ord(character):04X}; take it out",
+                code="control_characters",
+            )

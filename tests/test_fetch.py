@@ -1,0 +1,693 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from email.utils import formatdate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crosscut.artifacts import Artifacts, Lease
+from crosscut.errors import FetchError, StorageError
+from crosscut.fetch import Fetcher, FetchLimits, looks_like
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_httpserver import HTTPServer
+
+    Handler = Callable[["Request"], None]
+
+MEDIA = bytes(range(256)) * 2000
+"""512,000 bytes that are not text."""
+
+QUICK = FetchLimits(
+    max_bytes=1_000_000, connect=2, first_byte=1, slowest=1000, slow_window=1, total=10, backoff=0.01, longest_pause=0.2
+)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class Request:
+    """One connection's request and the raw socket to answer on."""
+
+    def __init__(self, peer: socket.socket, number: int, text: str) -> None:
+        self.peer = peer
+        self.number = number
+        self.text = text
+
+    def header(self, name: str) -> str | None:
+        found = re.search(rf"^{name}: (.*?)\r$", self.text, re.IGNORECASE | re.MULTILINE)
+        return found[1] if found else None
+
+    def send(self, status: str, body: bytes = b"", **headers: object) -> None:
+        lines = [f"HTTP/1.1 {status}", "Connection: close"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.peer.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def range_start(self) -> int:
+        wanted = self.header("Range")
+        return int(wanted[6:-1]) if wanted else 0
+
+
+class RawServer:
+    """Answers every connection with `handler`, which may misbehave below the level of HTTP."""
+
+    def __init__(self) -> None:
+        self.handler: Handler = lambda request: request.send("200 OK", MEDIA, Content_Length=len(MEDIA))
+        self.requests: list[Request] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.closing = threading.Event()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def url(self, path: str = "/clip.mp4") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                peer, _ = self._socket.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._answer, args=(peer,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _answer(self, peer: socket.socket) -> None:
+        with peer, suppress(OSError):
+            received = b""
+            while b"\r\n\r\n" not in received:
+                part = peer.recv(65536)
+                if not part:
+                    return
+                received += part
+            request = Request(peer, len(self.requests), received.decode("latin-1"))
+            self.requests.append(request)
+            self.handler(request)
+
+    def close(self) -> None:
+        self.closing.set()
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        for thread in self._threads:
+            thread.join(5)
+
+
+@pytest.fixture
+def server() -> Iterator[RawServer]:
+    it = RawServer()
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Artifacts:
+    return Artifacts(tmp_path / "store", 10_000_000)
+
+
+@pytest.fixture
+def lease(store: Artifacts) -> Iterator[Lease]:
+    with store.lease() as it:
+        yield it
+
+
+@pytest.fixture
+def fetcher(lease: Lease, server: RawServer) -> Fetcher:
+    return Fetcher(lease, QUICK, allow=frozenset({("127.0.0.1", server.port)}))
+
+
+def refused(fetcher: Fetcher, source: str, code: str, **options: object) -> FetchError:
+    with pytest.raises(FetchError) as caught:
+        fetcher.fetch(source, **options)  # type: ignore[arg-type]
+    assert caught.value.code == code
+    assert caught.value.public.endswith(".")
+    assert "\n" not in caught.value.public
+    return caught.value
+
+
+def test_a_url_becomes_a_file_with_its_hash(fetcher: Fetcher, server: RawServer) -> None:
+    seen: list[tuple[int, int | None]] = []
+    source = fetcher.fetch(
+        server.url("/clip.mp4?key=secret"), on_progress=lambda done, total: seen.append((done, total))
+    )
+    assert source.path.read_bytes() == MEDIA
+    assert (source.sha256, source.size) == (sha256(MEDIA), len(MEDIA))
+    assert source.label == server.url("/clip.mp4")
+    assert seen[-1] == (len(MEDIA), len(MEDIA))
+    assert seen == sorted(seen)
+    assert server.requests[0].header("Accept-Encoding") == "identity"
+
+
+def test_a_job_asks_for_a_url_once(fetcher: Fetcher, server: RawServer) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        sources = list(pool.map(fetcher.fetch, [server.url(), f"{server.url()}#t=1"] * 4))
+    assert len({source.path for source in sources}) == 1
+    assert len(server.requests) == 1
+
+
+def test_two_urls_with_the_same_bytes_are_one_file(fetcher: Fetcher, server: RawServer) -> None:
+    first, second = fetcher.fetch(server.url("/1")), fetcher.fetch(server.url("/2"))
+    assert first.path == second.path
+    assert first.label != second.label
+
+
+def later(store: Artifacts, server: RawServer) -> str:
+    """Fetch as another job would, and give the hash."""
+    with store.lease() as lease:
+        return Fetcher(lease, QUICK, frozenset({("127.0.0.1", server.port)})).fetch(server.url()).sha256
+
+
+@pytest.mark.parametrize(
+    ("validator", "condition"),
+    [
+        ({"ETag": '"v1"'}, ("If-None-Match", '"v1"')),
+        ({"Last_Modified": "Sat, 01 Jan 2022 00:00:00 GMT"}, ("If-Modified-Since", "Sat, 01 Jan 2022 00:00:00 GMT")),
+    ],
+)
+def test_a_later_job_downloads_again_only_what_changed(
+    store: Artifacts, server: RawServer, validator: dict[str, str], condition: tuple[str, str]
+) -> None:
+    server.handler = lambda request: (
+        request.send("304 Not Modified")
+        if request.number in (1, 2)
+        else request.send("200 OK", MEDIA + bytes([request.number]), **validator)
+    )
+    hashes = [later(store, server) for _ in range(4)]
+    assert hashes == [sha256(MEDIA + b"\0")] * 3 + [sha256(MEDIA + b"\3")]
+    assert [request.header(condition[0]) for request in server.requests] == [None] + [condition[1]] * 3
+
+
+def test_without_a_validator_a_later_job_downloads_again(store: Artifacts, server: RawServer) -> None:
+    later(store, server)
+    later(store, server)
+    assert len(server.requests) == 2
+
+
+def test_what_was_evicted_is_asked_for_without_a_condition(store: Artifacts, server: RawServer, tmp_path: Path) -> None:
+    server.handler = lambda request: request.send("200 OK", MEDIA, ETag='"v1"')
+    later(store, server)
+    store.blob(sha256(MEDIA), "").unlink()
+    assert later(store, server) == sha256(MEDIA)
+    assert server.requests[1].header("If-None-Match") is None
+
+
+def test_two_processes_share_one_download(server: RawServer, tmp_path: Path) -> None:
+    def slow(request: Request) -> None:
+        time.sleep(0.5)
+        request.send("200 OK", MEDIA)
+
+    server.handler = slow
+    code = """
+import sys, time
+from pathlib import Path
+from crosscut.artifacts import Artifacts
+from crosscut.fetch import Fetcher
+root, url, port = sys.argv[1:]
+with Artifacts(Path(root), 10**7).lease() as lease:
+    fetcher = Fetcher(lease, allow=frozenset({("127.0.0.1", int(port))}))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(fetcher.fetch(url).sha256)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path), server.url(), str(server.port)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    workers = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    assert [worker.communicate("go\n", timeout=20)[0].strip() for worker in workers] == [sha256(MEDIA)] * 2
+    assert len(server.requests) == 1
+
+
+def cut_after(size: int, etag: str = '"v1"') -> Handler:
+    """A server that hangs up after `size` bytes of every answer and can resume."""
+
+    def answer(request: Request) -> None:
+        start = request.range_start()
+        rest = MEDIA[start:]
+        described = {"ETag": etag, "Content_Length": len(rest)}
+        if start:
+            described["Content_Range"] = f"bytes {start}-{len(MEDIA) - 1}/{len(MEDIA)}"
+        request.send("206 Partial Content" if start else "200 OK", rest[:size], **described)
+
+    return answer
+
+
+def test_a_broken_download_is_resumed(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = cut_after(110_000)
+    assert fetcher.fetch(server.url()).sha256 == sha256(MEDIA)
+    starts = [request.range_start() for request in server.requests]
+    assert starts == [0, 110_000, 220_000, 330_000, 440_000]
+    assert [request.header("If-Range") for request in server.requests] == [None] + ['"v1"'] * 4
+
+
+def test_progress_renews_the_tries_and_standing_still_uses_them_up(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = cut_after(70_000)
+    assert fetcher.fetch(server.url()).sha256 == sha256(MEDIA)
+    assert len(server.requests) == 8
+    server.handler = cut_after(1000)
+    error = refused(fetcher, server.url("/other"), "truncated_download")
+    assert error.retryable
+    assert len(server.requests) == 8 + 4
+
+
+def test_a_weak_etag_is_not_resumed_but_started_again(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = lambda request: cut_after(10**9 if request.number else 110_000, 'W/"v1"')(request)
+    assert fetcher.fetch(server.url()).sha256 == sha256(MEDIA)
+    assert [request.header("Range") for request in server.requests] == [None, None]
+
+
+def test_a_file_that_changed_meanwhile_is_started_again(fetcher: Fetcher, server: RawServer) -> None:
+    other = MEDIA[::-1]
+
+    def answer(request: Request) -> None:
+        if request.number == 0:
+            request.send("200 OK", MEDIA[:110_000], Content_Length=len(MEDIA), ETag='"v1"')
+        else:
+            request.send("200 OK", other, Content_Length=len(other), ETag='"v2"')
+
+    server.handler = answer
+    assert fetcher.fetch(server.url()).sha256 == sha256(other)
+    assert server.requests[1].header("If-Range") == '"v1"'
+
+
+@pytest.mark.parametrize("wrong", ["416 Range Not Satisfiable", "206 Partial Content"])
+def test_a_wrong_answer_to_a_resumption_starts_again(fetcher: Fetcher, server: RawServer, wrong: str) -> None:
+    def answer(request: Request) -> None:
+        if request.number == 0:
+            request.send("200 OK", MEDIA[:110_000], Content_Length=len(MEDIA), ETag='"v1"')
+        elif request.header("Range"):
+            request.send(wrong, b"x", Content_Range="bytes 5-5/6", Content_Length=1)
+        else:
+            request.send("200 OK", MEDIA, Content_Length=len(MEDIA))
+
+    server.handler = answer
+    assert fetcher.fetch(server.url()).sha256 == sha256(MEDIA)
+    assert len(server.requests) == 3
+
+
+def test_a_body_that_ends_early_every_time_is_truncated(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = lambda request: request.send("200 OK", MEDIA, Content_Length=len(MEDIA) + 1)
+    assert refused(fetcher, server.url(), "truncated_download").retryable
+
+
+@pytest.mark.parametrize("status", ["408 Timeout", "425 Early", "429 Many", "500 No", "502 No", "503 Later", "599 No"])
+def test_a_server_that_is_busy_is_asked_again(fetcher: Fetcher, server: RawServer, status: str) -> None:
+    server.handler = lambda request: request.send(status) if request.number < 3 else request.send("200 OK", MEDIA)
+    assert fetcher.fetch(server.url()).sha256 == sha256(MEDIA)
+    error_server = server.requests[-1].number
+    server.handler = lambda request: request.send(status)
+    assert refused(fetcher, server.url("/other"), "unavailable").retryable
+    assert server.requests[-1].number == error_server + 4
+
+
+@pytest.mark.parametrize("pause", ["0.15", "1", formatdate(time.time() + 3600, usegmt=True)])
+def test_retry_after_is_honoured_up_to_the_cap(fetcher: Fetcher, server: RawServer, pause: str) -> None:
+    times: list[float] = []
+
+    def answer(request: Request) -> None:
+        times.append(time.monotonic())
+        if request.number:
+            request.send("200 OK", MEDIA)
+        else:
+            request.send("429 Slow Down", Retry_After=pause)
+
+    server.handler = answer
+    fetcher.fetch(server.url())
+    waited = times[1] - times[0]
+    assert waited < 0.15 if pause == "0.15" else 0.19 < waited < 1, "only whole seconds and dates have a meaning"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (401, "not_permitted"),
+        (403, "not_permitted"),
+        (451, "not_permitted"),
+        (404, "not_found"),
+        (410, "not_found"),
+        (400, "bad_response"),
+        (204, "bad_response"),
+        (304, "bad_response"),
+        (206, "bad_response"),
+        (302, "bad_response"),
+    ],
+)
+def test_a_final_answer_is_not_asked_for_again(fetcher: Fetcher, server: RawServer, status: int, code: str) -> None:
+    server.handler = lambda request: request.send(f"{status} X", MEDIA if status == 206 else b"")
+    error = refused(fetcher, server.url("/a.mp4?sig=secret"), code)
+    assert str(status) in error.public
+    assert "secret" not in error.public
+    assert "/a.mp4" in error.public
+    assert not error.retryable
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Length: 20\r\n\r\n" + MEDIA,
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n" + MEDIA,
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 300_000,
+        b"\x16\x03\x01 no http",
+        b"",
+    ],
+    ids=["two lengths", "negative length", "endless header", "no http", "nothing"],
+)
+def test_what_is_not_http_is_a_bad_response(fetcher: Fetcher, server: RawServer, answer: bytes) -> None:
+    server.handler = lambda request: request.peer.sendall(answer)
+    refused(fetcher, server.url(), "bad_response")
+
+
+def test_an_endless_body_stops_at_the_limit(fetcher: Fetcher, server: RawServer) -> None:
+    sent: list[int] = []
+
+    def answer(request: Request) -> None:
+        request.send("200 OK")
+        while not server.closing.is_set():
+            sent.append(request.peer.send(MEDIA))
+
+    server.handler = answer
+    error = refused(fetcher, server.url(), "source_too_large")
+    assert "1,000,000 bytes" in error.public
+    assert len(server.requests) == 1
+
+
+def test_a_length_above_the_limit_is_refused_before_the_body(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = lambda request: request.send("200 OK", Content_Length=1_000_001)
+    refused(fetcher, server.url(), "source_too_large")
+
+
+def test_a_length_below_the_truth_gives_only_that_many_bytes(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = lambda request: request.send("200 OK", MEDIA, Content_Length=5000)
+    assert fetcher.fetch(server.url()).size == 5000
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate, gzip"])
+def test_a_compressed_body_is_refused_unopened(fetcher: Fetcher, server: RawServer, coding: str) -> None:
+    bomb = gzip.compress(bytes(50_000_000), 1)
+    server.handler = lambda request: request.send("200 OK", bomb, Content_Encoding=coding)
+    error = refused(fetcher, server.url(), "bad_response")
+    assert "compressed" in error.public
+
+
+def drip(request: Request, head: bytes, closing: threading.Event, every: float = 0.05) -> None:
+    request.peer.sendall(head)
+    while not closing.wait(every):
+        request.peer.sendall(b"x")
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: "], ids=["body", "header"])
+def test_a_drip_feed_is_given_up(fetcher: Fetcher, server: RawServer, head: bytes) -> None:
+    server.handler = lambda request: drip(request, head, server.closing)
+    began = time.monotonic()
+    error = refused(fetcher, server.url(), "too_slow")
+    assert "1 kB/s" in error.public
+    assert error.retryable
+    assert time.monotonic() - began < 2
+
+
+def test_the_total_deadline_ends_a_steady_transfer(lease: Lease, server: RawServer) -> None:
+    limits = FetchLimits(slowest=1, slow_window=1, total=0.5)
+    server.handler = lambda request: drip(request, b"HTTP/1.1 200 OK\r\n\r\n" + MEDIA, server.closing)
+    refused(Fetcher(lease, limits, frozenset({("127.0.0.1", server.port)})), server.url(), "too_slow")
+
+
+def test_a_server_that_never_answers_is_a_timeout(lease: Lease, server: RawServer) -> None:
+    limits = FetchLimits(first_byte=0.2, tries=2, backoff=0.01)
+    server.handler = lambda request: drip(request, b"", server.closing, every=5)
+    refused(Fetcher(lease, limits, frozenset({("127.0.0.1", server.port)})), server.url(), "timeout")
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("moment", ["silent", "dripping", "pausing", "waiting for another"])
+def test_cancelling_stops_within_a_second(lease: Lease, server: RawServer, moment: str) -> None:
+    def answer(request: Request) -> None:
+        if moment == "dripping":
+            drip(request, b"HTTP/1.1 200 OK\r\n\r\n", server.closing)
+        elif moment == "pausing":
+            request.send("503 Later", Retry_After=60)
+        else:
+            server.closing.wait(5)
+
+    server.handler = answer
+    fetcher = Fetcher(lease, FetchLimits(), frozenset({("127.0.0.1", server.port)}))
+    cancelled, never = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        if moment == "waiting for another":
+            pool.submit(fetcher.fetch, server.url(), cancelled=never)
+            time.sleep(0.2)
+        threading.Timer(0.3, cancelled.set).start()
+        began = time.monotonic()
+        refused(fetcher, server.url(), "cancelled", cancelled=cancelled)
+        assert time.monotonic() - began < 1
+        never.set()
+    assert list(lease.scratch().parent.glob("scratch-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "looks"),
+    [
+        (
+            b"<!doctype html><title>Sign in &amp;\n go on</title>" + b" " * 9000,
+            "text/html; charset=utf-8",
+            "an HTML page (“Sign in & go on”)",
+        ),
+        (b"<!doctype html><title>Quota exceeded</title>", "video/mp4", "an HTML page (“Quota exceeded”)"),
+        (MEDIA, "text/html", "an HTML page"),
+        ("<html><body>Désolé".encode("latin-1"), "video/mp4", "an HTML page"),
+        (b'{"error": "no"}', "application/json", "JSON"),
+        (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "application/xml", "XML"),
+        (b"#EXTM3U\nhttp://169.254.169.254/x.ts\n", "video/mp4", "a playlist"),
+        (b"ffconcat version 1.0\nfile x.mp4\n", "video/mp4", "text"),
+        (b"\xef\xbb\xbfnot found", "video/mp4", "text"),
+        ("zażółć gęślą jaźń ".encode() * 1000, "video/mp4", "text"),
+        ("no".encode("utf-16"), "video/mp4", "text"),
+        (b"", "video/mp4", "an empty file"),
+    ],
+)
+def test_text_is_not_media(fetcher: Fetcher, server: RawServer, body: bytes, content_type: str, looks: str) -> None:
+    server.handler = lambda request: request.send("200 OK", body, Content_Type=content_type, Content_Length=len(body))
+    error = refused(fetcher, server.url(), "not_media")
+    assert f" is {looks}, not video or sound" in error.public
+    assert not error.retryable
+
+
+def test_an_html_page_with_status_404_is_simply_not_found(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = lambda request: request.send("404 Not Found", b"<html>", Content_Type="text/html")
+    refused(fetcher, server.url(), "not_found")
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", "image/png"])
+def test_the_bytes_count_not_the_declared_type(fetcher: Fetcher, server: RawServer, content_type: str) -> None:
+    server.handler = lambda request: request.send("200 OK", MEDIA, Content_Type=content_type)
+    assert fetcher.fetch(server.url()).sha256 == sha256(MEDIA)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=300), st.integers(0, 300), st.sampled_from([b"\0", b"\x01", b"\xff", b"\x1a\x45\xdf\xa3"]))
+def test_a_file_with_a_binary_byte_is_never_called_text(data: bytes, position: int, binary: bytes) -> None:
+    mixed = b"\x00" + data[:position] + binary + data[position:]
+    assert looks_like(mixed) is None
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(min_size=1).filter(lambda text: text.isprintable()), st.integers(0, 3))
+def test_text_is_seen_wherever_it_is_cut(text: str, cut: int) -> None:
+    data = ("x" + text + "ż€😀").encode()
+    assert looks_like(data[: len(data) - cut]) is not None
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("target", ["/final", "final", "//127.0.0.1:{port}/final", "http://127.0.0.1:{port}/final"])
+def test_redirects_are_followed(fetcher: Fetcher, server: RawServer, status: int, target: str) -> None:
+    server.handler = lambda request: (
+        request.send("200 OK", MEDIA)
+        if "/final" in request.text.split("\r\n", 1)[0]
+        else request.send(f"{status} Moved", Location=target.format(port=server.port), Content_Length=0)
+    )
+    assert fetcher.fetch(server.url()).sha256 == sha256(MEDIA)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("http://127.0.0.1:{other}/", "port_not_allowed"),
+        ("http://127.0.0.1:8080/", "address_not_allowed"),
+        ("http://localhost:8080/", "address_not_allowed"),
+        ("http://[::1]:8080/", "address_not_allowed"),
+        ("http://[::ffff:127.0.0.1]:8080/", "address_not_allowed"),
+        ("http://2130706433/", "address_not_allowed"),
+        ("http://169.254.169.254/latest/meta-data/", "address_not_allowed"),
+        ("https://10.0.0.1/", "address_not_allowed"),
+        ("file:///etc/passwd", "scheme_not_allowed"),
+        ("ftp://127.0.0.1/x", "scheme_not_allowed"),
+        ("http://u:p@127.0.0.1:{port}/", "credentials_in_url"),
+    ],
+)
+def test_redirects_pass_every_check(fetcher: Fetcher, server: RawServer, target: str, code: str) -> None:
+    location = target.format(port=server.port, other=server.port - 1)
+    server.handler = lambda request: request.send("302 Found", Location=location, Content_Length=0)
+    refused(fetcher, server.url(), code)
+    assert len(server.requests) == 1
+
+
+def test_a_redirect_loop_ends(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = lambda request: request.send("302 Found", Location="/again", Content_Length=0)
+    refused(fetcher, server.url(), "too_many_redirects")
+    assert len(server.requests) == 1 + QUICK.redirects
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]", "localhost"])
+def test_a_private_address_is_never_contacted(lease: Lease, server: RawServer, host: str) -> None:
+    fetcher = Fetcher(lease, QUICK, ports=frozenset({server.port}))
+    error = refused(fetcher, f"http://{host}:{server.port}/a.mp4?sig=secret", "address_not_allowed")
+    assert "CROSSCUT_FETCH_ALLOW" in error.public
+    assert "secret" not in error.public
+    assert not error.retryable
+    assert server.requests == []
+
+
+def test_a_name_that_does_not_resolve_is_asked_for_again(lease: Lease, server: RawServer) -> None:
+    tries: list[str] = []
+
+    def resolver(host: str, _port: int) -> list[str]:
+        tries.append(host)
+        if len(tries) < 3:
+            raise socket.gaierror(socket.EAI_AGAIN, "temporary failure")
+        return ["127.0.0.1"]
+
+    allowed = Fetcher(lease, QUICK, frozenset({("clips.example", server.port)}), resolver=resolver)
+    assert allowed.fetch(f"http://clips.example:{server.port}/a").sha256 == sha256(MEDIA)
+    tries.clear()
+    checked = Fetcher(lease, QUICK, ports=frozenset({server.port}), resolver=resolver)
+    refused(checked, f"http://clips.example:{server.port}/b", "address_not_allowed")
+    assert len(tries) == 3
+    assert len(server.requests) == 1
+
+
+def test_a_dead_port_is_unreachable(lease: Lease) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    fetcher = Fetcher(lease, QUICK, frozenset({("127.0.0.1", port)}))
+    assert refused(fetcher, f"http://127.0.0.1:{port}/", "unreachable").retryable
+
+
+def test_a_proxy_in_the_environment_is_not_used(
+    fetcher: Fetcher, server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert fetcher.fetch(server.url()).sha256 == sha256(MEDIA)
+
+
+def test_a_common_server_is_understood(lease: Lease, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/a.mp4").respond_with_data(MEDIA, content_type="video/mp4")
+    fetcher = Fetcher(lease, QUICK, frozenset({(httpserver.host, httpserver.port)}))
+    assert fetcher.fetch(httpserver.url_for("/a.mp4")).sha256 == sha256(MEDIA)
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("file:///etc/passwd", "scheme_not_allowed"),
+        ("ftp://h/a.mp4", "scheme_not_allowed"),
+        ("concat:a.mp4|b.mp4", "scheme_not_allowed"),
+        (" http://example.com/", "bad_url"),
+        ("https://u:secret@example.com/", "credentials_in_url"),
+        ("/etc/passwd", "scheme_not_allowed"),
+        ("clip.mp4", "scheme_not_allowed"),
+        ("", "scheme_not_allowed"),
+    ],
+)
+def test_only_web_links_are_fetched_without_a_base(fetcher: Fetcher, source: str, code: str) -> None:
+    assert "secret" not in refused(fetcher, source, code).public
+
+
+def test_a_local_file_is_taken_in_once(store: Artifacts, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(MEDIA)
+    seen: list[tuple[int, int | None]] = []
+    for _ in range(2):
+        with store.lease() as lease:
+            source = Fetcher(lease).fetch(
+                "clip.mp4", base=tmp_path, on_progress=lambda done, total: seen.append((done, total))
+            )
+            assert source.path.read_bytes() == MEDIA
+            assert (source.label, source.sha256, source.size) == ("clip.mp4", sha256(MEDIA), len(MEDIA))
+            assert source.path.stat().st_ino != (tmp_path / "clip.mp4").stat().st_ino
+    assert seen == [(len(MEDIA), len(MEDIA))]
+
+
+def test_a_local_file_that_changed_is_taken_in_again(lease: Lease, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(MEDIA)
+    fetcher = Fetcher(lease)
+    first = fetcher.fetch(str(clip), base=tmp_path)
+    clip.write_bytes(MEDIA[::-1])
+    os.utime(clip, (1, 1))
+    second = fetcher.fetch(str(clip), base=tmp_path)
+    assert (first.sha256, second.sha256) == (sha256(MEDIA), sha256(MEDIA[::-1]))
+    assert first.path.read_bytes() == MEDIA
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("gone.mp4", "not_found"),
+        ("", "not_a_file"),
+        ("folder", "not_a_file"),
+        ("pipe", "not_a_file"),
+        ("clip.mp4/x", "not_found"),
+        ("a\0b", "not_found"),
+        ("x" * 300, "unreadable"),
+        ("text.mp4", "not_media"),
+        ("empty.mp4", "not_media"),
+        ("large.mp4", "source_too_large"),
+    ],
+)
+def test_a_local_path_that_cannot_be_used_is_named(fetcher: Fetcher, tmp_path: Path, name: str, code: str) -> None:
+    (tmp_path / "clip.mp4").write_bytes(MEDIA)
+    (tmp_path / "text.mp4").write_text("ffconcat version 1.0")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "large.mp4").touch()
+    os.truncate(tmp_path / "large.mp4", QUICK.max_bytes + 1)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    error = refused(fetcher, name, code, base=tmp_path)
+    assert name[:100].replace("\0", "�") in error.public
+    assert str(tmp_path) not in error.public
+
+
+class FullLease(Lease):
+    """A lease on a disk without space: whatever is written goes to the kernel's full device."""
+
+    def scratch(self, suffix: str = "") -> Path:
+        path = super().scratch(suffix)
+        path.symlink_to("/dev/full")
+        return path
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_a_storage_error(store: Artifacts, server: RawServer, tmp_path: Path) -> None:
+    fetcher = Fetcher(FullLease(store, tmp_path), QUICK, frozenset({("127.0.0.1", server.port)}))
+    with pytest.raises(StorageError) as caught:
+        fetcher.fetch(server.url())
+    assert caught.value.code == "disk_full"
+    assert len(server.requests) == 2, "once more after eviction"

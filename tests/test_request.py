@@ -1,0 +1,476 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from crosscut.errors import RequestError
+from crosscut.request import Block, Line, Request, RequestLimits, parse_request
+
+relaxed = settings(deadline=None, max_examples=150)
+LINK = "https://example.com/a.mp4"
+
+DOCUMENTED = {
+    "task_name": "test_task_2blocks_with_audio",
+    "video_blocks": {
+        "block1": ["https://example.com/video1.mp4", "https://example.com/video2.mp4"],
+        "block2": ["https://example.com/video3.mp4"],
+    },
+    "audio_blocks": {"audio1": ["https://example.com/audio1.mp3", "https://example.com/audio2.mp3"]},
+    "text_to_speach": [{"text": "Hello world", "voice": "Sarah"}],
+}
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    return {"task_name": "t", "video_blocks": {"hook": [LINK]}, **changes}
+
+
+def clips(*sizes: int) -> dict[str, list[str]]:
+    return {f"b{number}": [LINK] * size for number, size in enumerate(sizes)}
+
+
+def refusal(document: Any, **options: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        parse_request(document, **options)
+    assert caught.value.code == "invalid_request"
+    assert not caught.value.retryable
+    return caught.value.public
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        DOCUMENTED,
+        json.dumps(DOCUMENTED),
+        json.dumps(DOCUMENTED).encode(),
+        b"\xef\xbb\xbf" + json.dumps(DOCUMENTED).encode(),
+    ],
+)
+def test_the_documented_request_is_understood(sent: Any) -> None:
+    assert parse_request(sent) == Request(
+        task_name="test_task_2blocks_with_audio",
+        blocks=(
+            Block("block1", ("https://example.com/video1.mp4", "https://example.com/video2.mp4")),
+            Block("block2", ("https://example.com/video3.mp4",)),
+        ),
+        music=("https://example.com/audio1.mp3", "https://example.com/audio2.mp3"),
+        lines=(Line("Hello world", "Sarah"),),
+    )
+
+
+def test_defaults() -> None:
+    request = parse_request(body())
+    assert (request.seed, request.clip_sound, request.formats, request.fps) == (0, "mute", (), None)
+    assert (request.fit, request.join, request.count, request.music_gain) == ("blur", "safe", None, -14.0)
+    assert (request.voice_overflow, request.name, request.music, request.lines) == ("hold", None, (), ())
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"audio_blocks": None},
+        {"audio_blocks": {}},
+        {"audio_blocks": {"a": []}},
+        {"text_to_speach": None},
+        {"text_to_speech": []},
+        {"voice_blocks": {}},
+        {"formats": []},
+        {"formats": None},
+        {"fps": None},
+        {"select": None},
+        {"name": None},
+        {"name": " "},
+    ],
+)
+def test_optional_fields_may_be_empty_or_null(nothing: dict[str, Any]) -> None:
+    assert parse_request(body(**nothing)) == parse_request(body())
+
+
+def test_blocks_play_in_the_order_given_and_audio_blocks_are_one_pool() -> None:
+    request = parse_request(
+        body(video_blocks={"z": [LINK], "a": [LINK, LINK]}, audio_blocks={"m": ["http://x/1"], "b": ["http://x/2"]})
+    )
+    assert [block.name for block in request.blocks] == ["z", "a"]
+    assert request.sizes == (1, 2)
+    assert request.music == ("http://x/1", "http://x/2")
+
+
+@pytest.mark.parametrize("field", ["text_to_speach", "text_to_speech"])
+def test_both_spellings_of_the_speech_field_mean_the_same(field: str) -> None:
+    lines = parse_request(body(**{field: [{"text": " Hi\r\nyou ", "voice": " "}, {"text": "b", "voice": None}]})).lines
+    assert lines == (Line("Hi\nyou", None), Line("b", None))
+
+
+def test_voice_blocks_are_flattened_in_order() -> None:
+    blocks = {"v2": [{"text": ["a", "b"], "voice": "Will"}], "v1": [{"text": "c"}]}
+    assert parse_request(body(voice_blocks=blocks)).lines == (Line("a", "Will"), Line("b", "Will"), Line("c"))
+
+
+@pytest.mark.parametrize("empty", [[], None])
+def test_two_speech_fields_at_once_are_refused_even_when_one_is_empty(empty: Any) -> None:
+    said = refusal(body(text_to_speach=[{"text": "a"}], text_to_speech=empty))
+    assert said == "text_to_speach and text_to_speech are the same field: send one of them."
+    assert "voice_blocks" in refusal(body(voice_blocks={}, text_to_speech=[]))
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://e.com/Hook%20(2).MP4?X-Sig=a%2Fb&e=1",
+        "http://e.com/a b (c).mp4",
+        "HTTPS://E.com/x",
+        "https://e.com:8443/x",
+        "https://[2001:db8::1]/x",
+        "https://пример.рф/видео.mp4",
+        "https://e.com/a@b",
+    ],
+)
+def test_links_of_everyday_shape_are_kept_as_they_are(link: str) -> None:
+    assert parse_request(body(video_blocks={"hook": [f" {link} "]})).blocks[0].clips == (link,)
+
+
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        ("file:///etc/passwd", "starts with file:"),
+        ("FILE:/etc/passwd", "starts with FILE:"),
+        ("gs://bucket/x.mp4", "starts with gs:"),
+        ("data:video/mp4;base64,AA", "starts with data:"),
+        ("concat:a|b", "starts with concat:"),
+        ("C:\\x.mp4", "starts with C:"),
+        ("a.mp4", "must be a link"),
+        ("//e.com/a.mp4", "must be a link"),
+        ("/etc/passwd", "must be a link"),
+        ("https://user:secret@e.com/x", "user name or password"),
+        ("https://secret@e.com/x", "user name or password"),
+        ("https:///x?secret", "not a valid link"),
+        ("https:x", "not a valid link"),
+        ("https://e.com:99999/x", "not a valid link"),
+        ("https://[::1/x", "not a valid link"),
+        ("https://e .com/x", "not a valid link"),
+        ("https://127.0.0.1\\@e.com/", "backslash"),
+        ("https://e.com/\tx", "control character"),
+        ("\nhttps://e.com/x", "control character"),
+        ("https://e.com/\ud800", "control character"),
+        ("https://e.com/" + "x" * 5000, "longer than 4,096 characters"),
+        ("", "is empty"),
+    ],
+)
+def test_other_links_are_refused_by_place_without_repeating_them(link: str, words: str) -> None:
+    said = refusal(body(video_blocks={"hooks": [LINK, link]}))
+    assert said.startswith("video_blocks.hooks[1] ")
+    assert words in said
+    assert "secret" not in said
+    assert refusal(body(audio_blocks={"m": [link]})).startswith("audio_blocks.m[0] ")
+
+
+@pytest.mark.parametrize("path", ["a b.mp4", "./x:y.mp4", "/abs/x.mp4", "C:\\x.mp4", "~/x.mp4", "100%.mp4"])
+def test_paths_are_sources_on_the_command_line_only(path: str) -> None:
+    document = body(video_blocks={"hook": [path, LINK]})
+    assert parse_request(document, local=True).blocks[0].clips == (path, LINK)
+    refusal(document)
+
+
+@pytest.mark.parametrize("path", ["file:x.mp4", "concat:a|b", "a\0b", " ", "rtmp://x/y", "https://u:p@e.com/x"])
+def test_paths_that_are_something_else_are_refused(path: str) -> None:
+    refusal(body(video_blocks={"hook": [path]}), local=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (["9:16", "1:1", "4:5", "16:9"], ((1080, 1920), (1080, 1080), (1080, 1350), (1920, 1080))),
+        (["720x1280", "640×640", "64 X 4096"], ((720, 1280), (640, 640), (64, 4096))),
+    ],
+)
+def test_formats_are_ratios_or_sizes(sent: Any, kept: Any) -> None:
+    assert parse_request(body(formats=sent)).formats == kept
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (30, Fraction(30)),
+        (12.5, Fraction(25, 2)),
+        (29.97, Fraction(30000, 1001)),
+        ("29.97", Fraction(30000, 1001)),
+        (30000 / 1001, Fraction(30000, 1001)),
+        (23.976, Fraction(24000, 1001)),
+        (23.98, Fraction(24000, 1001)),
+        ("59.94", Fraction(60000, 1001)),
+        ("30000/1001", Fraction(30000, 1001)),
+        (" 25 ", Fraction(25)),
+        (24, Fraction(24)),
+        (60.0, Fraction(60)),
+        (1, Fraction(1)),
+    ],
+)
+def test_frame_rates_are_exact(sent: Any, kept: Any) -> None:
+    assert parse_request(body(fps=sent)).fps == kept
+
+
+@pytest.mark.parametrize(
+    "sent", [0, -1, 0.5, 61, 60.1, True, "1/0", "0/5", "1e3", "1e999999999", "x", "", "30000/1009", [], {}, 10**400]
+)
+def test_impossible_frame_rates_are_refused(sent: Any) -> None:
+    assert refusal(body(fps=sent)).startswith("fps must be a number from 1 to 60, or a fraction like 30000/1001")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"task_name": None}, "task_name must be a text, not null."),
+        ({"task_name": "  "}, "task_name is empty; give it a name."),
+        ({"task_name": "a\u2028b"}, "task_name holds a line break or another control character; remove it."),
+        ({"task_name": "\ud800"}, "task_name holds a line break or another control character; remove it."),
+        ({"task_name": "x" * 201}, "task_name is longer than 200 characters; shorten it."),
+        ({"video_blocks": []}, "video_blocks must be an object, not a list."),
+        ({"video_blocks": {"h": LINK}}, "video_blocks.h must be a list, not a text."),
+        ({"video_blocks": {"h": [LINK, None]}}, "video_blocks.h[1] must be a text, not null."),
+        (
+            {"video_blocks": {"block2": []}},
+            "video_blocks.block2 has no clips: add at least one link or remove the block.",
+        ),
+        (
+            {"video_blocks": {"a.b c": []}},
+            'video_blocks["a.b c"] has no clips: add at least one link or remove the block.',
+        ),
+        ({"video_blocks": {" ": [LINK]}}, 'video_blocks[" "] is empty; give it a name.'),
+        ({"text_to_speach": ["hi"]}, "text_to_speach[0] must be an object, not a text."),
+        ({"text_to_speach": [{"voice": "x"}]}, "text_to_speach[0].text is missing: write what to say."),
+        (
+            {"text_to_speach": [{"text": " \n"}]},
+            "text_to_speach[0].text is blank; write what to say or remove the line.",
+        ),
+        ({"text_to_speach": [{"text": "a\x07"}]}, "text_to_speach[0].text holds a control character; remove it."),
+        ({"text_to_speach": [{"text": "a", "voice": 1}]}, "text_to_speach[0].voice must be a text, not a number."),
+        (
+            {"text_to_speach": [{"text": "a", "voise": "x"}]},
+            "text_to_speach[0].voise is not a known field; did you mean voice?",
+        ),
+        (
+            {"voice_blocks": {"v": [{"text": []}]}},
+            "voice_blocks.v[0].text is empty; write what to say or remove the line.",
+        ),
+        (
+            {"voice_blocks": {"v": [{"text": ["a", 3]}]}},
+            "voice_blocks.v[0].text must be a text or a list of texts, not a number.",
+        ),
+        ({"seed": -1}, "seed must be from 0 to 9,223,372,036,854,775,807."),
+        ({"seed": 10**400}, "seed must be from 0 to 9,223,372,036,854,775,807."),
+        ({"seed": 1.5}, "seed must be a whole number, not 1.5."),
+        ({"seed": True}, "seed must be a whole number, not true or false."),
+        ({"seed": "7"}, "seed must be a whole number, not a text."),
+        (
+            {"clip_sound": "keep"},
+            'clip_sound "keep" is not possible: this version mixes no clip sound yet; leave it out or send "mute".',
+        ),
+        ({"clip_sound": 1}, 'clip_sound must be "mute" or "keep".'),
+        ({"formats": "9:16"}, "formats must be a list, not a text."),
+        ({"formats": ["9:17"]}, "formats[0] must be one of 9:16, 1:1, 4:5, 16:9 or a size like 1080x1920."),
+        (
+            {"formats": ["1:1", 4]},
+            "formats[1] must be one of 9:16, 1:1, 4:5, 16:9 or a size like 1080x1920, not a number.",
+        ),
+        ({"formats": ["1081x1920"]}, "formats[0] must have even sides from 64 to 4,096 pixels."),
+        ({"formats": ["62x100"]}, "formats[0] must have even sides from 64 to 4,096 pixels."),
+        ({"formats": ["9:16", "1080x1920"]}, "formats holds 1080x1920 twice; remove one."),
+        ({"formats": [f"{n}x100" for n in range(64, 82, 2)]}, "formats has 9 entries; at most 8 are made in one task."),
+        ({"fit": "stretch"}, 'fit must be "pad", "crop" or "blur".'),
+        ({"join": None}, 'join must be "safe" or "wide".'),
+        ({"select": 5}, "select must be an object, not a number."),
+        ({"select": {}}, "select.count is missing: send how many variations you want."),
+        ({"select": {"count": 0}}, "select.count must be 1 or more."),
+        ({"select": {"cuont": 5, "count": 5}}, "select.cuont is not a known field; did you mean count?"),
+        ({"music_gain": 1}, "music_gain must be from -40 to 0."),
+        ({"music_gain": "-14"}, "music_gain must be a number, not a text."),
+        ({"voice_overflow": "cut"}, 'voice_overflow must be "hold", "speed", "choose" or "refuse".'),
+        ({"name": "{clips}"}, "name: put {index} or {code} in it, so that no two videos get the same name."),
+        ({"name": 3}, "name must be a text, not a number."),
+        ({"video_block": {}}, "video_block is not a known field; did you mean video_blocks?"),
+        ({"zz\n": 1, "fit": "x"}, 'fit must be "pad", "crop" or "blur" (and 1 more mistake).'),
+        ({"zz\ud800": 1}, "A field name holds half of a surrogate pair, which is no character; remove it."),
+    ],
+)
+def test_a_mistake_is_named_by_place_with_what_to_change(changes: dict[str, Any], said: str) -> None:
+    assert refusal(body(**changes)) == said
+
+
+def test_several_mistakes_name_the_first_and_count_the_rest() -> None:
+    said = refusal({"video_blocks": {"a": [], "b": ["x"]}, "sed": 1})
+    assert said == "task_name is missing: give the task a name, which becomes its folder (and 3 more mistakes)."
+
+
+def test_an_unknown_field_far_from_all_others_lists_them() -> None:
+    assert "known are task_name, video_blocks, " in refusal(body(qqqqqqqq=1))
+
+
+def test_anything_but_control_characters_may_stand_in_a_task_name() -> None:
+    assert parse_request(body(task_name=" ../a\"b'/😀 ")).task_name == "../a\"b'/😀"
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ("[]", "must be an object"),
+        ("null", "not null"),
+        ("", "not valid JSON at line 1, column 1"),
+        ('{"a": 1,}', "not valid JSON"),
+        (b"\xff\xfe{}", "not UTF-8"),
+        ('{"seed": 1, "seed": 2}', 'holds "seed" twice'),
+        ('{"video_blocks": {"h": [], "h": []}}', 'holds "h" twice'),
+        ('{"music_gain": NaN}', "holds NaN"),
+        ('{"music_gain": -Infinity}', "holds -Infinity"),
+        ('{"music_gain": 1e999}', "task_name is missing"),
+        ('{"seed": 1' + "0" * 5000 + "}", "too many digits"),
+        ("[" * 100_000, "nested deeper than 32 levels"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested deeper than 32 levels"),
+        ('{"\\ud800": 1}', "surrogate"),
+        ('{"a": "' + "x" * (1 << 20) + '"}', "larger than 1,048,576 bytes"),
+        (('{"a": "' + "é" * 600_000 + '"}'), "larger than 1,048,576 bytes"),
+        ({"seed": float("nan")}, "holds NaN"),
+        ({"seed": b"x"}, "JSON cannot express"),
+        ({1: {2}}, "JSON cannot express"),
+    ],
+)
+def test_documents_that_are_no_plain_json_are_refused(sent: Any, words: str) -> None:
+    assert words in refusal(sent)
+
+
+def test_a_document_that_contains_itself_is_refused() -> None:
+    loop: dict[str, Any] = body()
+    loop["select"] = loop
+    assert "JSON cannot express" in refusal(loop)
+
+
+def test_brackets_inside_texts_do_not_count_as_nesting() -> None:
+    assert parse_request(json.dumps(body(text_to_speech=[{"text": '[{"\\' * 40}]))).lines[0].text == '[{"\\' * 40
+
+
+def test_hostile_documents_of_full_size_are_judged_quickly() -> None:
+    quotes = '{"a": "' + '\\"' * 500_000
+    keys = "{" + ",".join(f'"{n}":0' for n in range(90_000)) + ',"0":0}'
+    assert "not valid JSON" in refusal(quotes)
+    assert 'holds "0" twice' in refusal(keys)
+
+
+def test_every_bound_is_a_limit_that_can_be_set() -> None:
+    limits = RequestLimits(sources=3, blocks=2, lines=1, text=5, url=30, task_name=4, variations=2)
+    parse_request(body(task_name="four", video_blocks=clips(1, 2), text_to_speach=[{"text": "12345"}]), limits=limits)
+    for changes, words in (
+        ({"video_blocks": clips(1, 2), "audio_blocks": {"m": [LINK]}}, "4 links are too many"),
+        ({"video_blocks": clips(1, 1, 1)}, "video_blocks has 3 blocks; at most 2"),
+        ({"text_to_speach": [{"text": "a"}] * 2}, "2 voice-over texts are too many"),
+        ({"text_to_speach": [{"text": "123456"}]}, "text_to_speach[0].text has 6 characters; at most 5"),
+        ({"voice_blocks": {"v": [{"text": ["123456"]}]}}, "voice_blocks.v[0].text has 6 characters; at most 5"),
+        ({"video_blocks": {"h": [LINK + "x" * 10]}}, "video_blocks.h[0] is longer than 30"),
+        ({"task_name": "fives"}, "task_name is longer than 4"),
+        ({"video_blocks": clips(3)}, "3 variations (3 clips) are too many: at most 2"),
+    ):
+        assert words in refusal(body(**changes), limits=limits)
+    assert "larger than 10 bytes" in refusal(body(), limits=RequestLimits(body=10))
+    assert "deeper than 2 levels" in refusal(body(), limits=RequestLimits(depth=2))
+
+
+def test_variations_are_counted_before_anything_is_enumerated() -> None:
+    assert refusal(body(video_blocks=clips(*[10] * 12))) == (
+        "1,000,000,000,000 variations (10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 clips) are too many: "
+        "at most 1,000,000 are made in one task; shorten a block or send select.count."
+    )
+    assert parse_request(body(video_blocks=clips(*[10] * 6))).combinations == 10**6
+
+
+def test_formats_multiply_the_variations() -> None:
+    said = refusal(body(video_blocks=clips(*[10] * 6), formats=["1:1", "9:16"]))
+    assert said.startswith("2,000,000 variations (10 × 10 × 10 × 10 × 10 × 10 clips in 2 formats)")
+    said = refusal(body(video_blocks=clips(*[10] * 12), formats=["1:1", "9:16"], select={"count": 600_000}))
+    assert said.startswith("1,200,000 variations")
+    assert said.endswith("send a smaller select.count.")
+
+
+def test_a_part_of_a_product_beyond_the_limit_may_be_selected() -> None:
+    request = parse_request(body(video_blocks=clips(*[10] * 15), select={"count": 50}))
+    assert (request.count, request.combinations) == (50, 50)
+    assert "too many to choose from" in refusal(body(video_blocks=clips(*[10] * 15, 2), select={"count": 50}))
+
+
+def test_a_count_beyond_the_product_is_all_of_it() -> None:
+    assert parse_request(body(video_blocks=clips(2, 3), select={"count": 10**30})).combinations == 6
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20) | st.just(LINK),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(), max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+known_fields = st.sampled_from(
+    [
+        "task_name",
+        "video_blocks",
+        "audio_blocks",
+        "text_to_speach",
+        "voice_blocks",
+        "seed",
+        "formats",
+        "fps",
+        "fit",
+        "select",
+        "name",
+    ]
+)
+shaped = st.fixed_dictionaries(
+    {},
+    optional={
+        "video_blocks": st.dictionaries(st.text(max_size=5), st.lists(json_values, max_size=3), max_size=3),
+        "voice_blocks": st.dictionaries(
+            st.text(max_size=5), st.lists(st.fixed_dictionaries({"text": json_values}), max_size=2), max_size=2
+        ),
+        "text_to_speach": st.lists(st.fixed_dictionaries({"text": json_values, "voice": json_values}), max_size=2),
+        "formats": st.lists(json_values | st.from_regex(r"\d{1,6}x\d{1,6}"), max_size=3),
+        "fps": json_values | st.from_regex(r"[0-9./e]{1,12}"),
+        "name": st.text(alphabet="{}index_code!.", max_size=20),
+    },
+)
+
+
+def outcome(sent: Any, **options: Any) -> Request | RequestError:
+    try:
+        return parse_request(sent, **options)
+    except RequestError as error:
+        return error
+
+
+def assert_only_request_errors(sent: Any, **options: Any) -> None:
+    result = outcome(sent, **options)
+    if isinstance(result, Request):
+        hash(result)
+        repr(result).encode()
+    else:
+        assert result.code == "invalid_request"
+        assert result.public.isprintable()
+        assert result.public[-1] in ".?"
+        assert len(result.public) < 1_000
+
+
+@relaxed
+@given(
+    json_values | st.dictionaries(known_fields, json_values) | st.builds(lambda some: body(**some), shaped),
+    st.booleans(),
+)
+@example({"text_to_speach": {"": 0}}, False)
+def test_no_json_value_raises_anything_but_a_request_error(value: Any, local: bool) -> None:
+    assert_only_request_errors(json.dumps(value), local=local)
+    if isinstance(value, dict):
+        assert_only_request_errors(value, local=local)
+
+
+@relaxed
+@given(st.binary(max_size=60) | st.text(max_size=60) | st.text(alphabet='{}[]":,\\01eENaI -', max_size=40))
+def test_no_body_raises_anything_but_a_request_error(sent: Any) -> None:
+    assert_only_request_errors(sent)
