@@ -153,6 +153,25 @@ def test_a_group_whose_maker_fails_half_way_leaves_nothing(store: Artifacts, tmp
     assert blobs(tmp_path) == []
 
 
+def test_a_group_is_never_mixed_from_two_calls(store: Artifacts) -> None:
+    def maker(text: str, *suffixes: str) -> Callable[[Mapping[str, Path]], None]:
+        def make(paths: Mapping[str, Path]) -> None:
+            for suffix in suffixes:
+                paths[suffix].write_text(text)
+
+        return make
+
+    members = (".a", ".b")
+    with store.lease() as lease:
+        lease.make_group(KEYS[0], members, maker("old", *members))
+    store.blob(KEYS[0], ".a").unlink()
+    with store.lease() as lease, pytest.raises(StorageError):
+        lease.make_group(KEYS[0], members, maker("half", ".a"))
+    with store.lease() as lease:
+        paths = lease.make_group(KEYS[0], members, maker("new", *members))
+        assert [path.read_text() for path in paths.values()] == ["new", "new"]
+
+
 def test_the_makers_error_is_the_callers_and_the_next_call_makes_again(store: Artifacts, tmp_path: Path) -> None:
     def fail(path: Path) -> None:
         path.write_bytes(b"half")

@@ -77,7 +77,12 @@ def make_video(path, picture, *, codec="libx264", pix_fmt="yuv420p", frames=6, r
 
 def corner_colours(picture):
     height, width = picture.shape[:2]
-    spots = [(height // 4, width // 4), (height // 4, -width // 4), (-height // 4, width // 4), (-height // 4, -width // 4)]
+    spots = [
+        (height // 4, width // 4),
+        (height // 4, -width // 4),
+        (-height // 4, width // 4),
+        (-height // 4, -width // 4),
+    ]
     return [tuple(int(v) for v in picture[y, x]) for y, x in spots]
 
 
@@ -91,7 +96,12 @@ def turned(facts, rotation):
 
 @pytest.mark.parametrize(
     ("rotation", "corners"),
-    [(0, (RED, GREEN, BLUE, WHITE)), (90, (BLUE, RED, WHITE, GREEN)), (180, (WHITE, BLUE, GREEN, RED)), (270, (GREEN, WHITE, RED, BLUE))],
+    [
+        (0, (RED, GREEN, BLUE, WHITE)),
+        (90, (BLUE, RED, WHITE, GREEN)),
+        (180, (WHITE, BLUE, GREEN, RED)),
+        (270, (GREEN, WHITE, RED, BLUE)),
+    ],
 )
 def test_a_turned_picture_stands_upright(tmp_path, rotation, corners):
     path = make_video(tmp_path / "quarters.mp4", quarters((128, 64)))
@@ -169,7 +179,10 @@ def test_odd_and_tiny_sizes_work(tmp_path, size):
     assert abs(int(picture[64, 32].mean()) - 120) < 15
 
 
-@pytest.mark.parametrize(("source", "target"), [(24, 30), (25, 30), (Fraction(30000, 1001), 30), (60, 30), (30, 60), (15, Fraction(30000, 1001))])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [(24, 30), (25, 30), (Fraction(30000, 1001), 30), (60, 30), (30, 60), (15, Fraction(30000, 1001))],
+)
 def test_frames_keep_their_time_at_another_rate(tmp_path, source, target):
     path = make_clip(tmp_path / "rate.mp4", frames=40, fps=source)
     result = conformed(path, tmp_path, 96, 64, fps=target)

@@ -273,7 +273,7 @@ def test_a_weak_etag_is_not_resumed_but_started_again(fetcher: Fetcher, server: 
 
 
 def test_a_file_that_changed_meanwhile_is_started_again(fetcher: Fetcher, server: RawServer) -> None:
-    other = MEDIA[::-1]
+    other = MEDIA[::-1][:50_000]
 
     def answer(request: Request) -> None:
         if request.number == 0:
@@ -282,7 +282,7 @@ def test_a_file_that_changed_meanwhile_is_started_again(fetcher: Fetcher, server
             request.send("200 OK", other, Content_Length=len(other), ETag='"v2"')
 
     server.handler = answer
-    assert fetcher.fetch(server.url()).sha256 == sha256(other)
+    assert fetcher.fetch(server.url()).path.read_bytes() == other
     assert server.requests[1].header("If-Range") == '"v1"'
 
 

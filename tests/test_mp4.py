@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clips
-from crosscut.boxes import MAX_SAMPLES, box, full_box
+from crosscut.boxes import MAX_SAMPLES, box, full_box, table
 from crosscut.errors import CrosscutError, ProbeError
 from crosscut.mp4 import Read, Track, access_unit_delimiter, copy_obstacles, find_moov, read_tracks
 from crosscut.mp4_write import MAX_32, TrackTable, run_lengths, write_head
@@ -141,6 +141,12 @@ def test_each_obstacle_is_named(clip: bytes, kind: bytes, change: bytes, at: int
     assert obstacle in obstacles_of(edited(clip, kind, change, at=at))
 
 
+@pytest.mark.parametrize(("milliseconds", "cut"), [(1250, False), (1249, False), (1230, False), (1228, True)])
+def test_an_edit_may_end_within_half_a_frame(clip: bytes, milliseconds: int, cut: bool) -> None:
+    found = obstacles_of(edited(clip, b"elst", milliseconds.to_bytes(4), at=8))
+    assert found == (("an edit that cuts off the end",) if cut else ())
+
+
 def test_one_frame_at_another_time_is_uneven(clip: bytes) -> None:
     shifts = video_of(clip).shifts
     longer = replace(video_of(clip), shifts=shifts + np.eye(1, len(shifts), 7, dtype=np.int64)[0])
@@ -264,6 +270,9 @@ def test_what_is_written_is_read_back(made: list[Shape]) -> None:
         np.testing.assert_array_equal(track.durations, table.durations)
         np.testing.assert_array_equal(track.shifts, zeros if table.shifts is None else table.shifts)
         np.testing.assert_array_equal(track.sync, zeros == 0 if table.sync is None else table.sync)
+        if table.shifts is not None and table.shifts.any():
+            signed = 1 if table.shifts.min() < 0 else 0
+            assert full_box(b"ctts", version=signed)[4:9] in head
         starts = np.cumsum(table.chunk_samples) - table.chunk_samples
         np.testing.assert_array_equal(track.offsets[starts], table.chunk_offsets + len(head))
 
@@ -306,9 +315,13 @@ def test_boxes_in_boxes_are_not_followed() -> None:
         read_tracks(nested)
 
 
-def test_endless_boxes_are_refused() -> None:
-    with pytest.raises(ProbeError, match="contradicts"):
+def test_endless_boxes_and_tables_are_refused() -> None:
+    with pytest.raises(ProbeError) as caught:
         read_tracks(box(b"moov", box(b"free") * 200_000))
+    assert caught.value.detail == "damaged number of boxes"
+    with pytest.raises(ProbeError) as caught:
+        table(memoryview(bytes(4) + (MAX_SAMPLES + 1).to_bytes(4) + bytes(4 * MAX_SAMPLES + 4)), 1)
+    assert caught.value.code == "too_many_samples"
 
 
 @settings(deadline=None, max_examples=300)

@@ -123,9 +123,9 @@ def parts(folder: Path) -> list[Segment]:
 
 @pytest.fixture(scope="module")
 def unlike(folder: Path) -> list[Segment]:
-    """Three clips of different encoders, 24 frames each."""
+    """Three clips of different encoders, 20 frames each: their borders are not on whole seconds."""
     return [
-        read_segment(clips.make_clip(folder / f"wide{index}.mp4", first=index * 24, options=options))
+        read_segment(clips.make_clip(folder / f"wide{index}.mp4", frames=20, first=index * 20, options=options))
         for index, options in enumerate(ENCODERS)
     ]
 
@@ -203,8 +203,20 @@ def test_unlike_clips_decode_bit_for_bit(tmp_path: Path, unlike: list[Segment]) 
     frames = pictures(stored(tmp_path / "out.mp4", file))
     paths = [segment.path for segment in (*unlike, unlike[0])]
     assert [frame.digest for frame in frames] == [frame.digest for path in paths for frame in pictures(path)]
-    assert [frame.time for frame in frames] == [Fraction(number, 24) for number in range(96)]
+    assert [frame.time for frame in frames] == [Fraction(number, 24) for number in range(80)]
+
+
+def test_every_unlike_clip_keeps_its_own_sample_entry(unlike: list[Segment]) -> None:
+    file = splice([*unlike, unlike[0]], None)
     assert tables(file)[0].obstacles == ("several sample entries",)
+    head = file.read_range(0, 20_000)
+    entries = [head.index(segment.track.entry) for segment in unlike]
+    assert entries == sorted(entries)
+    start = head.index(b"stsc") + 8
+    rows = np.frombuffer(head, ">u4", 3 * int.from_bytes(head[start : start + 4]), start + 4).reshape(-1, 3)
+    spans = np.diff(rows[:, 0], append=rows[-1, 0] + 1)
+    described = np.repeat(rows[:, 2], spans * rows[:, 1])
+    assert described.tolist() == [1] * 20 + [2] * 20 + [3] * 20 + [1] * 20
 
 
 def delimited(segment: Segment, path: Path) -> Segment:
@@ -248,7 +260,7 @@ def test_unlike_clips_bring_their_sets_behind_a_delimiter(tmp_path: Path, unlike
     (track,) = tables(file)
     heads = [unit_types(file, int(track.offsets[at]), int(track.sizes[at])) for at in np.flatnonzero(track.sync)]
     sei = [7, 8, 6, 5]
-    assert heads == [sei, [7, 8, 5], [7, 8, 5], [9, *sei], sei]
+    assert heads == [sei, [7, 8, 5], [9, *sei], sei]
     frames = pictures(stored(tmp_path / "out.mp4", file))
     assert [frame.digest for frame in frames] == [frame.digest for part in joined for frame in pictures(part.path)]
 
@@ -355,7 +367,8 @@ def test_unfit_pieces_are_refused(tmp_path: Path, parts: list[Segment]) -> None:
     late = Segment(part.path, replace(part.track, media_time=0))
     turned = Segment(part.path, replace(part.track, rotation=90))
     hevc = Segment(part.path, replace(part.track, entry=part.track.entry.replace(b"avc1", b"hvc1")))
-    for bad in (other_size, uneven, late, turned, hevc):
+    cut = Segment(part.path, replace(part.track, obstacles=("an edit that cuts off the end",)))
+    for bad in (other_size, uneven, late, turned, hevc, cut):
         with pytest.raises(SpliceError) as caught:
             splice([part, bad], None)
         assert caught.value.code == "unfit_segment"
@@ -484,8 +497,8 @@ def test_what_the_kernel_will_not_copy_is_copied_by_hand(tmp_path: Path, mixed: 
         reading, writing = os.pipe()  # copy_file_range says EINVAL
         with os.fdopen(reading, "rb") as source:
             received = pool.submit(source.read)
-            mixed.copy_to(writing)
-            os.close(writing)
+            with os.fdopen(writing, "wb", buffering=0):
+                mixed.copy_to(writing)
             assert received.result() == content
 
 

@@ -34,7 +34,7 @@ def open_workshop(settings: Settings, watcher: Watcher | None = None) -> Iterato
             lease=lease,
             sandbox=sandbox,
             fetcher=Fetcher(lease, limits, frozenset(settings.fetch_allow)),
-            voice=EspeakVoice(sandbox, default=settings.voice),
+            voice=EspeakVoice(sandbox),
             telemetry=Telemetry(watcher),
             journals=settings.data_dir / "journals",
             workers=settings.workers,

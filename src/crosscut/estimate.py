@@ -113,9 +113,9 @@ def _counted(plan: Plan) -> dict[str, Any]:
             part = Fraction(count, whole) * share
             picture = Seconds(length / target.format.fps)
             good += part
-            short_part = _short_share(plan, picture)
-            short += part * short_part
-            seconds += part * picture
+            share_short, held = _expected_overflow(plan, picture)
+            short += part * share_short
+            seconds += part * (picture + held)
     count = round(short)
     return {
         "seconds": seconds,
@@ -124,12 +124,13 @@ def _counted(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _short_share(plan: Plan, picture: Seconds) -> Fraction:
+def _expected_overflow(plan: Plan, picture: Seconds) -> tuple[Fraction, Fraction]:
+    """For a picture of that length: the share that draws a longer voice-over, and the mean seconds it is held."""
     lines = [line for line in plan.lines if isinstance(line, SpokenLine)]
-    too_long = sum(line.seconds + FADE > picture for line in lines)
-    if plan.request.voice_overflow == "choose" and too_long < len(lines):
-        return Fraction(0)
-    return Fraction(too_long, len(lines)) if lines else Fraction(0)
+    lacks = [line.seconds + FADE - picture for line in lines if line.seconds + FADE > picture]
+    if not lacks or (plan.request.voice_overflow == "choose" and len(lacks) < len(lines)):
+        return Fraction(0), Fraction(0)
+    return Fraction(len(lacks), len(lines)), sum(lacks, Fraction(0)) / len(lines)
 
 
 def _short(plan: Plan, count: int, indexes: list[int], *, exact: bool) -> dict[str, Any]:

@@ -411,7 +411,7 @@ class _Transfer:
         if status in TRY_AGAIN or status >= 500:
             pause = _retry_after(response.headers.get("retry-after"))
             return self._again(f"is not available now (HTTP {status})", "unavailable", pause=pause)
-        if False and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if resumed and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             self._begin({})
             return self._again("broke off before its end", "truncated_download")
         return self._error(f"gave an answer that is not a file (HTTP {status})", "bad_response")

@@ -41,6 +41,8 @@ TRUE_PEAK = -1.5
 """dBTP that no decoded soundtrack may pass."""
 CEILING = -2.2
 """dBTP the limiter holds before encoding: AAC adds a few tenths of a decibel to limited sound."""
+MARGIN = 0.1
+"""dB a body keeps below `TRUE_PEAK`, for its tails and for meters that look between the samples more finely."""
 MOST_GAIN = 24
 """Decibels; what is quieter than this can lift stays quiet, and noise stays noise."""
 LEAST_STEP = -12
@@ -284,7 +286,7 @@ def render_body(job: Job, *, levels: Mapping[str, Any], samples: int, step: int)
     ceiling = CEILING
     for _ in range(5):
         profile = _encode_body(job, limited(read, samples, step, ceiling), mix, body, samples)
-        excess = profile.true_peak - TRUE_PEAK
+        excess = profile.true_peak - (TRUE_PEAK - MARGIN)
         if excess <= 0:
             break
         ceiling -= excess + 0.1

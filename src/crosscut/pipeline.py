@@ -325,8 +325,8 @@ class Production:
             "speed": float(variation.speed),
             "bytes": None,
             "sha256": None,
-            "loudness": mixed and mixed.loudness,
-            "true_peak": mixed and mixed.true_peak,
+            "loudness": mixed and _rounded(mixed.loudness),
+            "true_peak": mixed and _rounded(mixed.true_peak),
             "seconds": 0.0,
             "error": error,
             "recipe": self._fingerprint(variation),
@@ -337,3 +337,7 @@ class Production:
 def _batches(variations: Iterator[Variation]) -> Iterator[list[Variation]]:
     while batch := list(islice(variations, BATCH)):
         yield batch
+
+
+def _rounded(decibels: float | None) -> float | None:
+    return None if decibels is None else round(decibels, 2)

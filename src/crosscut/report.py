@@ -99,7 +99,7 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, list | tuple):
-        return " + ".join(str(item) for item in value)
+        value = " + ".join(str(item) for item in value)
     text = str(value)
     # A spreadsheet would run these as formulas; numbers of ours may start with a minus.
     if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")):

@@ -42,7 +42,6 @@ class Settings(BaseSettings):
         default=ByteSize(4 * 2**30), description="Address space one decoding or encoding process may use."
     )
     max_variations: int = Field(default=1_000_000, ge=1, description="Most variations one request may ask for.")
-    voice: str = Field(default="en-us", description="Voice of lines that name none.")
     log_file: Path | None = Field(
         default=None, description="File that log lines are appended to, besides standard error."
     )

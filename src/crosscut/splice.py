@@ -7,7 +7,7 @@ media of the file is a list of byte ranges of the parts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -148,14 +148,15 @@ def splice(segments: Sequence[Segment], soundtrack: Soundtrack | None, *, hold: 
     order = sorted(
         (second, kind, index) for kind, lane in enumerate(lanes) for index, second in enumerate(lane.seconds)
     )
+    starts = [np.zeros_like(lane.table.chunk_offsets) for lane in lanes]
     extents: list[Extent] = []
     media = 0
     for _, kind, index in order:
-        lanes[kind].table.chunk_offsets[index] = media
+        starts[kind][index] = media
         chunk = lanes[kind].chunks[index]
         media += sum(extent.length for extent in chunk)
         extents += chunk
-    head = write_head([lane.table for lane in lanes], media)
+    head = write_head([replace(lane.table, chunk_offsets=at) for lane, at in zip(lanes, starts, strict=True)], media)
     return VirtualFile((Extent(head, 0, len(head)), *extents))
 
 
@@ -164,6 +165,7 @@ class _Lane:
     """One track before its chunks have their places in the file."""
 
     table: TrackTable
+    """With chunks that all start at 0."""
     seconds: list[int]
     """The second of the video in which each chunk starts: chunks are interleaved by it."""
     chunks: list[list[Extent]]
@@ -304,6 +306,9 @@ def _check_pictures(segments: Sequence[Segment], hold: Fraction) -> None:
         raise SpliceError("The last frame cannot be held for less than no time.", code="bad_hold")
     if len({(each.track.width, each.track.height) for each in segments}) > 1:
         raise _unfit("Its frame size differs from that of its neighbours")
+    obstacles = [obstacle for each in segments for obstacle in each.track.obstacles]
+    if obstacles:
+        raise _unfit(f"Its packets cannot be copied ({obstacles[0]})")
     if any(each.track.rotation for each in segments):
         raise _unfit("It is turned by its track matrix")
 

@@ -49,6 +49,10 @@ class Voice(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def free(self) -> bool:
+        """Whether speaking costs nothing, so that a plan may do it to learn the exact length."""
+
     def resolve(self, voice: str | None) -> Resolved:
         """The voice for a name, or the default one. Free, and always the same for the same name."""
 

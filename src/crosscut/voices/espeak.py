@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -74,6 +76,7 @@ class EspeakVoice:
 
     sandbox: Sandbox
     name: ClassVar[str] = "espeak"
+    free: ClassVar[bool] = True
 
     def resolve(self, voice: str | None) -> Resolved:
         if voice is None:
@@ -203,20 +206,25 @@ def _spoken(text: str, voice: str) -> tuple[int, np.ndarray[Any, np.dtype[np.int
 
 
 def _timed(text: str, events: list[tuple[int, int, int]], end: int) -> list[tuple[str, int, int]]:
-    """Words as they stand between spaces; one that is spoken as several ("$5") is heard from its first to its last."""
+    """Words as they stand between spaces.
+
+    One that is spoken as several ("$5") is heard from its first to its last; those that are spoken as one ("not a")
+    share its time by their lengths.
+    """
+    tokens = [match.span() for match in re.finditer(r"\S+", text)]
+    starts = [start for start, _ in tokens]
     marks = [(kind, place, min(at, end)) for kind, place, at in events if kind in (_WORD, _END_OF_CLAUSE)]
-    words: dict[tuple[int, int], tuple[int, int]] = {}
+    heard: dict[int, tuple[int, int]] = {}
     for (kind, place, start), (_, _, stop) in pairwise([*marks, (_END_OF_CLAUSE, 0, end)]):
         if kind == _WORD:
-            token = _token(text, place)
-            words[token] = (words.get(token, (start, stop))[0], stop)
-    return [(text[first:last], *times) for (first, last), times in sorted(words.items())]
-
-
-def _token(text: str, place: int) -> tuple[int, int]:
-    first = last = max(0, min(place, len(text) - 1))
-    while first > 0 and not text[first - 1].isspace():
-        first -= 1
-    while last < len(text) and not text[last].isspace():
-        last += 1
-    return first, last
+            index = max(bisect_right(starts, place) - 1, 0)
+            heard[index] = (heard.get(index, (start, stop))[0], stop)
+    times = [heard[index] for index in sorted(heard)] or [(0, end)]
+    words = []
+    for (start, stop), first, last in zip(
+        times, [0, *sorted(heard)[1:]], [*sorted(heard)[1:], len(tokens)], strict=True
+    ):
+        edges = [0, *accumulate(after - before for before, after in tokens[first:last])]
+        edges = [start + (stop - start) * edge // edges[-1] for edge in edges]
+        words += [(text[slice(*token)], *span) for token, span in zip(tokens[first:last], pairwise(edges), strict=True)]
+    return words

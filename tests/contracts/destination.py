@@ -1,0 +1,94 @@
+"""What every destination promises; subclasses say where files go and how to read them back."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from crosscut.errors import DeliverError, StorageError
+from crosscut.virtual import Extent, VirtualFile
+
+
+def virtual(*parts: bytes) -> VirtualFile:
+    return VirtualFile([Extent(part, 0, len(part)) for part in parts])
+
+
+class DestinationContract:
+    @pytest.fixture
+    def destination(self):
+        raise NotImplementedError  # noqa: TRY003 - every subclass has its own
+
+    def read(self, folder, name):
+        """The bytes of a delivered file, None if there is none."""
+        raise NotImplementedError
+
+    def names(self, folder):
+        """Every file a user would see in the folder."""
+        raise NotImplementedError
+
+    def test_a_file_arrives_whole_with_its_facts(self, destination):
+        with destination.open("task") as delivery:
+            delivered = delivery.put("1_a.mp4", virtual(b"head", b"body" * 1000))
+            assert delivery.holds("1_a.mp4", 4004)
+        data = b"head" + b"body" * 1000
+        assert self.read("task", "1_a.mp4") == data
+        assert (delivered.bytes, delivered.sha256) == (4004, hashlib.sha256(data).hexdigest())
+
+    def test_putting_again_replaces_and_makes_no_twin(self, destination):
+        with destination.open("task") as delivery:
+            delivery.put("1_a.mp4", virtual(b"first"))
+            delivery.put("1_a.mp4", virtual(b"second"))
+        assert self.read("task", "1_a.mp4") == b"second"
+        assert self.names("task") == ["1_a.mp4"]
+
+    def test_a_file_of_another_size_is_not_held(self, destination):
+        with destination.open("task") as delivery:
+            delivery.put("1_a.mp4", virtual(b"12345"))
+            assert not delivery.holds("1_a.mp4", 4)
+            assert not delivery.holds("2_b.mp4", 5)
+
+    def test_a_damaged_piece_leaves_nothing_under_the_name(self, destination, tmp_path):
+        piece = tmp_path / "piece"
+        piece.write_bytes(b"short")
+        broken = VirtualFile([Extent(b"head", 0, 4), Extent(piece, 0, 500)])
+        with destination.open("task") as delivery, pytest.raises(StorageError):
+            delivery.put("1_a.mp4", broken)
+        assert self.names("task") == []
+
+    @pytest.mark.parametrize("name", ["ein Käse 🧀.mp4", "quote's \"and\" (brackets).mp4", "x" * 190 + ".mp4"])
+    def test_odd_names_work(self, destination, name):
+        with destination.open("quote's folder") as delivery:
+            delivery.put(name, virtual(b"data"))
+        assert self.read("quote's folder", name) == b"data"
+
+    def test_ten_writers_at_once(self, destination):
+        files = {f"{number}.mp4": bytes([number]) * 100_000 for number in range(40)}
+        with destination.open("task") as delivery, ThreadPoolExecutor(10) as pool:
+            list(pool.map(lambda name: delivery.put(name, virtual(files[name])), files))
+        assert {name: self.read("task", name) for name in files} == files
+
+    def test_text_is_written_in_pieces(self, destination):
+        with destination.open("task") as delivery:
+            delivery.put_text("manifest.json", (part for part in ("{", '"ä": 1', "}\r\n")))
+        assert self.read("task", "manifest.json") == '{"ä": 1}\r\n'.encode()
+
+    def test_two_jobs_do_not_share_a_folder(self, destination):
+        caught: list[BaseException] = []
+
+        def second():
+            try:
+                with destination.open("task"):
+                    pass
+            except DeliverError as error:
+                caught.append(error)
+
+        with destination.open("task"):
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join()
+        assert [error.code for error in caught] == ["busy"]
+        with destination.open("task"):
+            pass

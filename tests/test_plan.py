@@ -1,0 +1,168 @@
+"""Every variation is a pure function of the request, the facts and its number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_media import CLIP, VIDEO
+
+from crosscut.errors import RequestError
+from crosscut.estimate import LISTED, estimate
+from crosscut.media import Format, Seconds, Target
+from crosscut.plan import FADE, Plan, SpokenLine
+from crosscut.request import Block, Line, Request
+
+TARGET = Target(Format(1080, 1920, Fraction(30)), "0164")
+
+
+def clip_of(seconds):
+    frames = round(seconds * 30)
+    return replace(CLIP, video=replace(VIDEO, frames=frames, duration=Seconds(Fraction(frames, 30))))
+
+
+def make_plan(blocks, *, lines=(), music=("m1", "m2"), targets=(TARGET,), broken=(), seconds=None, **request):
+    seconds = seconds or {}
+    names = {f"b{number}c{clip}": 2 for number, size in enumerate(blocks) for clip in range(size)}
+    facts = {name: clip_of(seconds.get(name, length)) for name, length in names.items() if name not in broken}
+    made = Request(
+        task_name="t",
+        blocks=tuple(Block(f"b{n}", tuple(f"b{n}c{c}" for c in range(size))) for n, size in enumerate(blocks)),
+        music=music,
+        lines=tuple(Line(f"line {number}") for number in range(len(lines))),
+        **request,
+    )
+    problems = {name: f"{name} is gone" for name in broken}
+    spoken = tuple(line if isinstance(line, str) else SpokenLine(Seconds(Fraction(line))) for line in lines)
+    return Plan(made, targets, "because", facts, problems, {}, spoken)
+
+
+def test_the_product_is_in_stable_order_and_every_name_is_its_own():
+    plan = make_plan((3, 2, 2))
+    assert len(plan) == 12
+    assert [variation.clips for variation in plan][:3] == [
+        ("b0c0", "b1c0", "b2c0"),
+        ("b0c0", "b1c0", "b2c1"),
+        ("b0c0", "b1c1", "b2c0"),
+    ]
+    assert len({variation.name for variation in plan}) == 12
+    assert [variation.index for variation in plan] == list(range(1, 13))
+
+
+def test_formats_of_one_combination_share_its_draws():
+    square = Target(Format(1080, 1080, Fraction(30)), "0164")
+    plan = make_plan((2, 2), lines=(1, 1, 1), targets=(TARGET, square))
+    assert len(plan) == 8
+    for first, second in zip(*[iter(plan)] * 2, strict=True):
+        assert (first.clips, first.music, first.line) == (second.clips, second.music, second.line)
+        assert {first.target, second.target} == {0, 1}
+        assert "9x16" in first.name
+        assert "1x1" in second.name
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**62), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
+def test_draws_are_even_and_depend_on_the_seed_alone(seed, tracks, lines, size):
+    build = lambda: make_plan((size, 3), music=tuple(map(str, range(tracks))), lines=(1,) * lines, seed=seed)  # noqa: E731
+    plan, again = build(), build()
+    drawn = [(variation.music, variation.line) for variation in plan]
+    assert drawn == [(again.variation(index).music, again.variation(index).line) for index in range(1, len(again) + 1)]
+    for position, choices in ((0, tracks), (1, lines)):
+        counts = [sum(draw[position] == choice for draw in drawn) for choice in range(choices)]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_a_broken_clip_fails_only_what_uses_it():
+    plan = make_plan((3, 2), broken=("b0c1",))
+    assert [variation.index for variation in plan if variation.problem] == [3, 4]
+    assert plan.variation(3).problem == "b0c1 is gone"
+
+
+def test_broken_music_and_lines_fail_only_who_drew_them():
+    plan = make_plan((4,), lines=(1, "line 2 cannot be spoken"))
+    spoken = [variation.problem is None for variation in plan]
+    assert sorted(spoken) == [False, False, True, True]
+
+
+def test_a_long_voice_holds_the_last_picture_until_it_has_ended():
+    plan = make_plan((1,), lines=(Fraction(31, 10),))
+    variation = plan.variation(1)
+    assert variation.overflow == "hold"
+    assert plan.length(variation) >= Fraction(31, 10) + FADE
+    assert plan.length(variation) - Fraction(31, 10) - FADE < Fraction(1, 30)
+
+
+def test_a_voice_is_sped_up_within_its_limit_and_the_rest_is_held():
+    plan = make_plan((1,), lines=(Fraction(17, 10), 4), voice_overflow="speed")
+    quick = {variation.line: variation for variation in map(plan.variation, range(1, 2))}
+    both = make_plan((2,), lines=(Fraction(17, 10), 4), voice_overflow="speed")
+    quick = {variation.line: variation for variation in both}
+    assert (quick[0].speed, quick[0].hold, quick[0].overflow) == (Fraction(23, 20), 0, "speed")
+    assert quick[1].speed == Fraction(5, 4)
+    assert quick[1].overflow == "hold"
+    assert plan.length(quick[1]) >= 4 / quick[1].speed + FADE
+
+
+def test_choose_draws_a_voice_that_fits():
+    plan = make_plan((2, 2), lines=(1, 9, 2), seconds={"b0c0": 1, "b1c0": 1}, voice_overflow="choose")
+    assert {plan.variation(1).line} == {0}
+    assert all(variation.line != 1 and not variation.overflow for variation in plan)
+    none_fits = make_plan((1,), lines=(9, 8), voice_overflow="choose")
+    assert (none_fits.variation(1).line, none_fits.variation(1).overflow) == (1, "hold")
+
+
+def test_refuse_names_the_variation_and_what_to_change():
+    plan = make_plan((1,), lines=(4,), voice_overflow="refuse")
+    with pytest.raises(RequestError) as caught:
+        plan.refuse_overflow()
+    assert "variation 1" in caught.value.public
+    assert "shorten the text" in caught.value.public
+    make_plan((1,), lines=(1,), voice_overflow="refuse").refuse_overflow()
+
+
+def test_frames_of_encoded_and_copied_clips_are_counted_exactly():
+    plan = make_plan((2,), seconds={"b0c1": Fraction(31, 30)}, targets=(Target(Format(1080, 1920, Fraction(24)), "x"),))
+    assert plan.renditions["b0c0", 0].frames == 48
+    assert plan.renditions["b0c1", 0].frames == round(Fraction(31, 30) * 24)
+    assert plan.renditions["b0c0", 0].reasons == ("frame rate 30 ≠ 24",)
+
+
+def test_a_million_variations_cost_nothing_until_they_are_asked_for():
+    plan = make_plan((100, 100, 100))
+    assert len(plan) == 1_000_000
+    last = plan.variation(1_000_000)
+    assert last.clips == ("b0c99", "b1c99", "b2c99")
+
+
+def test_the_estimate_adds_up():
+    plan = make_plan((2, 2), lines=(4, 1), broken=("b1c1",))
+    price = estimate(plan, {"b0c0": 3_000_000, "b0c1": 3_000_000, "b1c0": 3_000_000})
+    assert price["variations"] == 4
+    assert price["cannot_be_made"] == 2
+    assert price["joinable_as_they_came"] == 3
+    assert price["clips_to_encode"] == 0
+    assert price["unusable_sources"] == [{"source": "b1c1", "reason": "b1c1 is gone"}]
+    assert price["shorter_than_voice_over"]["count"] == 1
+    assert price["voice_over_characters"] == len("line 0") + len("line 1")
+    seconds = sum(plan.length(variation) for variation in plan if not variation.problem)
+    assert price["total_minutes"] == round(float(seconds) / 60, 2)
+
+
+def test_large_jobs_are_priced_like_small_ones():
+    lengths = {f"b0c{number}": 1 + Fraction(number, 30) for number in range(23)}
+    small = make_plan((23, 22, 2), lines=(Fraction(49, 10), 1), seconds=lengths, broken=("b1c3",))
+    large = make_plan((23, 22, 20), lines=(Fraction(49, 10), 1), seconds=lengths, broken=("b1c3",))
+    assert len(small) <= LISTED < len(large)
+    one, ten = estimate(small, {}), estimate(large, {})
+    assert ten["cannot_be_made"] == 10 * one["cannot_be_made"]
+    assert abs(ten["shorter_than_voice_over"]["count"] - 10 * one["shorter_than_voice_over"]["count"]) <= 100
+    assert ten["total_minutes"] == pytest.approx(10 * one["total_minutes"], rel=0.01)
+
+
+def test_the_plan_says_what_a_wide_join_would_save():
+    other = Target(Format(1080, 1920, Fraction(30)), "ours")
+    assert estimate(make_plan((3,), targets=(other,)), {})["wide_would_save"] == 3
+    assert estimate(make_plan((3,), targets=(other,), join="wide"), {})["clips_to_encode"] == 0
