@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check lint types contracts format bench lock clean
+.PHONY: demo test check lint types contracts format bench docs lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python demo/make_media.py demo/output/sources
@@ -33,6 +33,9 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(PIP) install --require-hashes -r requirements-bench.lock
 	$(BIN)/python -m benchmarks
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
 
 lock:
 	$(BIN)/python -m pip install --quiet uv

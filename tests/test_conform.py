@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from fractions import Fraction
+from math import floor
 
 import av
 import numpy as np
@@ -195,6 +196,12 @@ def test_frames_keep_their_time_at_another_rate(tmp_path, source, target):
         )
 
 
+def test_halving_the_rate_shows_every_other_frame(tmp_path):
+    path = make_clip(tmp_path / "rate.mp4", frames=40, fps=60)
+    with av.open(str(conformed(path, tmp_path, 96, 64, fps=30))) as container:
+        assert [number_of(frame) for frame in container.decode(video=0)] == list(range(0, 40, 2))
+
+
 def test_segments_of_one_format_share_their_parameter_sets_and_start_with_an_idr(tmp_path):
     sources = [
         make_clip(tmp_path / "a.mp4", frames=10, fps=25),
@@ -248,7 +255,7 @@ def test_pacing_fills_every_slot_once_and_in_order(steps, fps, total):
     shown = list(conform.paced(iter([Stamp(time) for time in times]), fps, total))
     assert [slot for _, first, stop in shown for slot in range(first, stop)] == list(range(total))
     for frame, first, _ in shown[1:]:
-        assert first == round(Fraction(frame.pts - times[0], 1000) * fps)
+        assert first == floor(Fraction(frame.pts - times[0], 1000) * fps + Fraction(1, 2))
 
 
 @given(

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from crosscut.artifacts import Artifacts, Lease
 from crosscut.errors import FetchError, StorageError
-from crosscut.fetch import Fetcher, FetchLimits, looks_like
+from crosscut.fetch import Fetcher, FetchLimits
+from crosscut.transfer import looks_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

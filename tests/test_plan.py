@@ -63,6 +63,13 @@ def test_formats_of_one_combination_share_its_draws():
         assert "1x1" in second.name
 
 
+def test_two_sizes_of_one_ratio_are_told_apart_by_name():
+    small = Target(Format(720, 1280, Fraction(30)), "0164")
+    plan = make_plan((2,), targets=(TARGET, small), name="{code}")
+    assert len({variation.name for variation in plan}) == len(plan) == 4
+    assert plan.format_names == ("1080x1920", "720x1280")
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**62), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
 def test_draws_are_even_and_depend_on_the_seed_alone(seed, tracks, lines, size):

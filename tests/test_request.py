@@ -47,6 +47,7 @@ def refusal(document: Any, **options: Any) -> str:
         DOCUMENTED,
         json.dumps(DOCUMENTED),
         json.dumps(DOCUMENTED).encode(),
+        "\ufeff" + json.dumps(DOCUMENTED),
         b"\xef\xbb\xbf" + json.dumps(DOCUMENTED).encode(),
     ],
 )

@@ -2,7 +2,7 @@
 
 The settings leave the encoder without long memory: constant quality (no rate control), no noise substitution (its
 random numbers run through the file), no marks in the stream. So two encodes of the same sound, begun at different
-frames, agree bit for bit after about five frames.
+frames, agree bit for bit, mostly after five frames and in all trials after 24.
 """
 
 from __future__ import annotations

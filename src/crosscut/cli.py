@@ -32,6 +32,7 @@ STANDARD_INPUT = "-"
 app = App(
     name="crosscut",
     version=__version__,
+    default_parameter=Parameter(negative="", show_default=False),
     help="Every combination of your video clips, with music and a spoken voice-over, spliced instead of rendered.",
 )
 
@@ -39,13 +40,14 @@ app = App(
 @app.command
 def render(
     request: Annotated[str, Parameter(help="JSON file with the request; - reads it from standard input.")],
+    /,
     *,
     to: Annotated[Path, Parameter(help="Folder in which the task's folder is made.")],
     as_json: Annotated[
-        bool, Parameter(name="--json", negative="", help="Print the report as one JSON object.")
+        bool, Parameter(name="--json", help="Print the report as one JSON object.")
     ] = False,
     quiet: Annotated[
-        bool, Parameter(name=["--quiet", "-q"], negative="", help="No progress and no log lines.")
+        bool, Parameter(name=["--quiet", "-q"], help="No progress and no log lines.")
     ] = False,
 ) -> int:
     """Make every variation of REQUEST in DIR/<task_name>/, with a manifest.
@@ -63,10 +65,11 @@ def render(
 @app.command
 def plan(
     request: Annotated[str, Parameter(help="JSON file with the request; - reads it from standard input.")],
+    /,
     *,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", help="Print the plan as one JSON object.")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", help="Print the plan as one JSON object.")] = False,
     quiet: Annotated[
-        bool, Parameter(name=["--quiet", "-q"], negative="", help="No progress and no log lines.")
+        bool, Parameter(name=["--quiet", "-q"], help="No progress and no log lines.")
     ] = False,
 ) -> int:
     """Tell what REQUEST would make and what it would cost, without encoding or buying anything.
@@ -89,7 +92,7 @@ def plan(
 @app.command
 def doctor(
     *,
-    as_json: Annotated[bool, Parameter(name="--json", negative="", help="Print the findings as JSON.")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", help="Print the findings as JSON.")] = False,
 ) -> int:
     """Tell what this machine has and lacks. Exit status 1 if something needed is missing."""
     settings = _settings()

@@ -1,13 +1,11 @@
-"""Every combination of the blocks' clips by its number, in plain or balanced order, and seeded draws beside it."""
+"""Every combination of the blocks' clips by its number, in plain or balanced order."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -32,9 +30,9 @@ class Combinations:
 
     Without `count`: the whole product in stable order, the last block running fastest, computed from the index alone.
     With `count`: the first `count` rows of one fixed order of the product that is balanced in every prefix. Each clip
-    of a block appears as often as any other, give or take one (two for three equal blocks of 6, 14, 18, 26 ... clips,
-    where no perfectly even order with the next property is known), and every pair of clips of two blocks meets early:
-    within n² rows for three blocks of n. A `count` beyond the product means all of it.
+    of a block appears as often as any other, give or take one, and every pair of clips of two blocks meets early:
+    within n² rows for three blocks of n. Only for three blocks of 2, 6, 14, 18, 26 ... clips evenness gives way to
+    that, to give or take two. A `count` beyond the product means all of it.
     """
 
     def __init__(self, sizes: Sequence[int], count: int | None = None) -> None:
@@ -72,7 +70,7 @@ def _balanced(sizes: Row, count: int) -> _Order:
     if len(sizes) < 2:
         return _Plain(sizes)
     if len(sizes) == 3 and len(set(sizes)) == 1 and sizes[0] % 4 == 2:
-        return _Squares(sizes[0], _square(sizes[0])[:count].tolist())
+        return _Squares(sizes[0], _square(sizes[0], -(-count // sizes[0])).tolist())
     return _Search(sizes, count).order()
 
 
@@ -319,34 +317,36 @@ class _Squares:
         return (row, column, (symbol + layer) % self.size)
 
 
-def _square(n: int) -> Numbers:
-    """The n² cells of a Latin square, n = 2 mod 4, in an order as even as we know."""
+def _square(n: int, classes: int) -> Numbers:
+    """The cells of the first `classes` classes of a Latin square, n = 2 mod 4, in an order as even as we know."""
     if n == 2:  # the first two rows cannot be even: then the other cells of the square would repeat pairs
         return np.array([(0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1)])
-    return _resolvable_square(n) if n % 3 == 1 else _prolonged_square(n)
+    return _resolvable_square(n, classes) if n % 3 == 1 else _prolonged_square(n, classes)
 
 
-def _resolvable_square(n: int) -> Numbers:
-    """N = 3m + 1, m odd: Bose, Shrikhande and Parker's pair of orthogonal squares (1960); the second gives the classes.
+def _resolvable_square(n: int, classes: int) -> Numbers:
+    """For n = 3m + 1, m odd: the pair of orthogonal squares of Bose, Shrikhande and Parker (1960).
 
-    Numbers below 2m + 1 are residues, the m others are points at infinity.
+    The second square gives the classes of the first. Numbers below 2m + 1 are residues, the m others stand for
+    points at infinity.
     """
     m = (n - 1) // 3
     v = 2 * m + 1
     up, zero, infinite = np.arange(1, m + 1), np.zeros(m, dtype=np.int64), np.arange(v, n)
-    parts = (zero, up, v - up, infinite)
+    rows = (zero, up, v - up, infinite)
     start = np.hstack(
-        [np.array([parts[i] for i in p]) for p in ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0))]
+        [np.array([rows[i] for i in p]) for p in ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0))]
     )
-    moved = [np.where(start < v, (start + shift) % v, start) for shift in range(v)]
+    moved = (np.where(start < v, (start + shift) % v, start) for shift in range(v))
     a, b = (axis.ravel() for axis in np.indices((m, m)))
     corner = np.array([a, b, (a + b) % m, (a + 2 * b) % m]) + v
-    cells = np.hstack([*moved, np.tile(np.arange(v), (4, 1)), corner])
+    parts = itertools.chain(moved, (np.tile(np.arange(v), (4, 1)), corner))
+    cells = np.hstack([part[:, part[3] < classes] for part in parts])
     return cells[:3, np.argsort(cells[3], kind="stable")].T
 
 
-def _prolonged_square(n: int) -> Numbers:
-    """N = 6, 14, 18, 26 ...: the cyclic square of order m = n - 1 with its main diagonal moved to infinity, m.
+def _prolonged_square(n: int, classes: int) -> Numbers:
+    """For other n > 2: the cyclic square of order m = n - 1 with its main diagonal moved to infinity, m.
 
     The first class is even, and so are all classes in rows and columns; each of the others has two symbols twice and
     misses two, at places that nearly cancel between classes, so symbol counts stay within two of each other when the
@@ -354,46 +354,14 @@ def _prolonged_square(n: int) -> Numbers:
     """
     m = n - 1
     i = np.arange(m)
-    classes = [np.vstack([np.column_stack([i, (i + 1) % m, (2 * i + 1) % m]), [[m, m, m]]])]
+    done = [np.vstack([np.column_stack([i, (i + 1) % m, (2 * i + 1) % m]), [[m, m, m]]])]
     c = np.arange(2, m)
     base = np.vstack([np.column_stack([c, 2 * c % m, 3 * c % m]), [[0, 0, m], [1, m, 2], [m, 2, 4 % m]]])
     counts = np.ones(n, dtype=np.int64)
-    for step in range(m):
+    for step in range(min(m, classes - 1)):
         half = step * (m + 1) // 2
         cells = np.where(base < m, (base + np.array([half, half, step])) % m, m)
         wanted = counts[cells[:, 2]]
-        classes.append(cells[np.argsort(wanted, kind="stable")])
+        done.append(cells[np.argsort(wanted, kind="stable")])
         counts += np.bincount(cells[:, 2], minlength=n)
-    return np.vstack(classes)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """One of `tracks` numbers for each position: random-looking, even in every prefix, and without state.
-
-    A draw depends on (seed, salt, tracks, position) alone, by BLAKE2b, on every platform and version. Each stretch of
-    `tracks` positions shows every track once, in an order of its own; different salts are independent.
-    """
-
-    seed: int
-    tracks: int
-    salt: str
-
-    def draw(self, position: int, allowed: Sequence[int] | None = None) -> int:
-        """The track at `position`; of the `allowed` ones, the next in the order of that stretch."""
-        if self.tracks < 1 or (allowed is not None and not allowed):
-            raise ValueError("nothing to draw from")
-        stretch, place = divmod(position, self.tracks)
-        order = _shuffled(self.seed, self.salt, self.tracks, stretch)
-        if allowed is None:
-            return order[place]
-        welcome = set(allowed)
-        return next(track for track in order[place:] + order[:place] if track in welcome)
-
-
-@lru_cache(maxsize=64)
-def _shuffled(seed: int, salt: str, tracks: int, stretch: int) -> Row:
-    def key(track: int) -> bytes:
-        return hashlib.blake2b(f"{seed}/{salt}/{stretch}/{track}".encode(), digest_size=16).digest()
-
-    return tuple(sorted(range(tracks), key=key))
+    return np.vstack(done)

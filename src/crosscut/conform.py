@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -128,7 +129,8 @@ def add_encoder(sink: OutputContainer, frame_format: Format, threads: int) -> Vi
     context.width, context.height, context.pix_fmt = frame_format.width, frame_format.height, "yuv420p"
     context.sample_aspect_ratio = Fraction(1)
     context.time_base = 1 / frame_format.fps
-    context.thread_count = threads
+    # PyAV's default would cut every picture into slices, which costs size and gains little.
+    context.thread_type, context.thread_count = "FRAME", threads
     context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     context.colorspace, context.color_range = BT709.matrix, ColorRange.MPEG
     return stream
@@ -146,7 +148,8 @@ def paced(frames: Iterator[VideoFrame], fps: Fraction, total: int) -> Iterator[t
     for frame in frames:
         time = frame.pts * frame.time_base
         origin = time if origin is None else origin
-        arrival = round((time - origin) * fps)
+        # Halves go up, always: rounding them to even would show pairs of neighbours when a rate is halved.
+        arrival = floor((time - origin) * fps + Fraction(1, 2))
         if arrival >= total:
             break
         if held is not None and arrival > slot:

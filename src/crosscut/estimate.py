@@ -31,8 +31,8 @@ def estimate(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Any]:
         "variations": len(plan),
         "combinations": len(plan.combinations),
         "formats": [
-            {"name": t.format.name, "width": t.format.width, "height": t.format.height, "fps": rate_text(t.format.fps)}
-            for t in plan.targets
+            {"name": name, "width": t.format.width, "height": t.format.height, "fps": rate_text(t.format.fps)}
+            for name, t in zip(plan.format_names, plan.targets, strict=True)
         ],
         "formats_reason": plan.reason,
         "distinct_clips": len(plan.sources),
@@ -65,13 +65,13 @@ def estimate(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Any]:
 
 def _clip(plan: Plan, source: str, number: int) -> dict[str, Any]:
     rendition = plan.renditions.get((source, number))
-    target = plan.targets[number].format
+    fps = plan.targets[number].format.fps
     return {
         "source": source,
-        "format": target.name,
+        "format": plan.format_names[number],
         "joinable": rendition is not None and not rendition.reasons,
         "reasons": list(rendition.reasons) if rendition else [],
-        "seconds": _rounded(float(rendition.frames / target.fps)) if rendition else 0.0,
+        "seconds": _rounded(float(rendition.frames / fps)) if rendition else 0.0,
         "error": plan.clip_problems.get(source),
     }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 import shutil
 import stat
@@ -16,9 +15,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from html import unescape
-from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,48 +23,19 @@ import httpx2
 from crosscut.artifacts import artifact_key, is_full, storage_errors
 from crosscut.errors import FetchError
 from crosscut.guard import USUAL_PORTS, Guard, RefusedError, checked_url, guarded_client, redact, resolve
+from crosscut.transfer import HEAD, FetchLimits, Pace, Transfer, refuse_text, shown, too_large
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
     from typing import BinaryIO
 
     from crosscut.artifacts import Lease
     from crosscut.guard import Resolver
+    from crosscut.transfer import Progress
 
-    Progress = Callable[[int, int | None], None]
-    """Bytes so far, and in all where the server says so."""
-
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-TRY_AGAIN = frozenset({408, 425, 429})
-PERMISSION = frozenset({401, 403, 407, 451})
-GONE = frozenset({404, 410})
-
-HEAD = 4096
-"""Bytes looked at to tell text from media, and for the title of a web page."""
-
-PROGRESS = 65_536
-"""A broken transfer that got this much further starts its count of tries anew."""
+__all__ = ["FetchLimits", "Fetcher", "Source"]
 
 CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class FetchLimits:
-    """Seconds, bytes, and bytes a second."""
-
-    max_bytes: int = 2 << 30
-    connect: float = 5
-    first_byte: float = 15
-    slowest: int = 10_000
-    """Mean rate over `slow_window` below which a transfer is given up."""
-    slow_window: float = 30
-    total: float = 900
-    redirects: int = 5
-    tries: int = 4
-    backoff: float = 0.5
-    """First pause before another try; it doubles, up to `longest_pause`, which also caps a server's Retry-After."""
-    longest_pause: float = 60
 
 
 @dataclass(frozen=True)
@@ -116,7 +83,7 @@ class Fetcher:
         if re.match(r"\s*[a-z][a-z0-9+.-]+:", source, re.IGNORECASE):
             return self._fetch_url(source, report, stop)
         if base is None:
-            raise FetchError(f"{_shown(source)} is not a web link; use http or https.", code="scheme_not_allowed")
+            raise FetchError(f"{shown(source)} is not a web link; use http or https.", code="scheme_not_allowed")
         return self._fetch_file(source, base, report, stop)
 
     def _fetch_url(self, text: str, report: Progress, stop: threading.Event) -> Source:
@@ -126,7 +93,7 @@ class Fetcher:
         except RefusedError as error:
             raise FetchError(f"{label} {error.reason}.", code=error.code) from error
         key = artifact_key("url", url=str(url))
-        pace = _Pace(label, self._limits, stop)
+        pace = Pace(label, self._limits, stop)
         with self._lease.locked(key, waiting=pace.check_cancelled):
             note = self._lease.get_json(key)
             path = None if note is None else self._lease.get(note["sha256"])
@@ -137,7 +104,7 @@ class Fetcher:
         return self._source(label, note)
 
     def _download(
-        self, url: httpx2.URL, label: str, known: dict[str, Any] | None, pace: _Pace, report: Progress
+        self, url: httpx2.URL, label: str, known: dict[str, Any] | None, pace: Pace, report: Progress
     ) -> dict[str, Any]:
         """Store what `url` gives now, unless it is what we `known`; return the new note."""
         limits = self._limits
@@ -148,7 +115,7 @@ class Fetcher:
         scratch = self._lease.scratch()
         try:
             with storage_errors(), guarded_client(guard, timeout, headers) as client, scratch.open("wb") as file:
-                transfer = _Transfer(client, url, label, file, limits=limits, pace=pace, report=report, known=known)
+                transfer = Transfer(client, url, label, file, limits=limits, pace=pace, report=report, known=known)
                 fresh = transfer.run()
             if fresh is None:
                 assert known is not None
@@ -159,12 +126,12 @@ class Fetcher:
             scratch.unlink(missing_ok=True)
 
     def _fetch_file(self, text: str, base: Path, report: Progress, stop: threading.Event) -> Source:
-        label = _shown(text)
-        pace = _Pace(label, self._limits, stop)
+        label = shown(text)
+        pace = Pace(label, self._limits, stop)
         with _opened(base / text, label) as file:
             status = os.fstat(file.fileno())
             if status.st_size > self._limits.max_bytes:
-                raise _too_large(label, self._limits.max_bytes)
+                raise too_large(label, self._limits.max_bytes)
             key = artifact_key(
                 "file",
                 path=str((base / text).resolve()),
@@ -179,7 +146,7 @@ class Fetcher:
                     self._lease.put_json(key, note)
         return self._source(label, note)
 
-    def _take_in(self, file: BinaryIO, label: str, size: int, pace: _Pace, report: Progress) -> dict[str, Any]:
+    def _take_in(self, file: BinaryIO, label: str, size: int, pace: Pace, report: Progress) -> dict[str, Any]:
         """Copy an open file into the store; the hash is that of the copy, whatever happens to the original."""
         scratch = self._lease.scratch()
         digest = hashlib.sha256()
@@ -188,7 +155,7 @@ class Fetcher:
             with scratch.open("w+b") as copy:
                 _clone(file, copy, pace)
                 copy.seek(0)
-                _refuse_text(copy.read(HEAD), label)
+                refuse_text(copy.read(HEAD), label)
                 copy.seek(0)
                 while chunk := copy.read(CHUNK):
                     pace.check_cancelled()
@@ -212,291 +179,6 @@ class Fetcher:
         return Source(label, note["sha256"], path, note["size"])
 
 
-class _Pace:
-    """The clock of one fetch: it raises when the caller cancels, the time is up or the transfer crawls."""
-
-    def __init__(self, label: str, limits: FetchLimits, cancelled: threading.Event) -> None:
-        self._label = label
-        self._limits = limits
-        self._cancelled = cancelled
-
-    def start(self) -> None:
-        self._end = time.monotonic() + self._limits.total
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a new window for the mean rate."""
-        self._window = time.monotonic() + self._limits.slow_window
-        self._received = 0
-
-    def received(self, size: int) -> None:
-        self._received += size
-
-    def check_cancelled(self) -> None:
-        if self._cancelled.is_set():
-            raise FetchError(f"{self._label} was not fetched: the job was cancelled.", code="cancelled")
-
-    def check(self) -> None:
-        self.check_cancelled()
-        now = time.monotonic()
-        if now >= self._end:
-            raise self._too_slow(f"was not finished within {self._limits.total / 60:g} minutes")
-        if now >= self._window:
-            if self._received < self._limits.slowest * self._limits.slow_window:
-                raise self._too_slow(f"came slower than {self._limits.slowest / 1000:g} kB/s")
-            self.restart()
-
-    def pause(self, seconds: float) -> None:
-        self._cancelled.wait(min(seconds, max(self._end - time.monotonic(), 0)))
-        self.restart()
-        self.check()
-
-    def _too_slow(self, what: str) -> FetchError:
-        return FetchError(f"{self._label} {what}; put it on a faster server.", code="too_slow", retryable=True)
-
-
-class _AgainError(Exception):
-    """One try failed in a way that another may not; `error` is for the last try."""
-
-    def __init__(self, error: FetchError, pause: float | None = None) -> None:
-        super().__init__(error.public)
-        self.error = error
-        self.pause = pause
-
-
-class _Transfer:
-    """One download into `file`, over as many tries as it takes and may."""
-
-    def __init__(
-        self,
-        client: httpx2.Client,
-        url: httpx2.URL,
-        label: str,
-        file: BinaryIO,
-        *,
-        limits: FetchLimits,
-        pace: _Pace,
-        report: Progress,
-        known: dict[str, Any] | None,
-    ) -> None:
-        self._client = client
-        self._url = url
-        self._label = label
-        self._file = file
-        self._limits = limits
-        self._pace = pace
-        self._report = report
-        self._known = known
-        self._size = 0
-        self._begin({})
-
-    def _begin(self, headers: dict[str, str]) -> None:
-        """Forget the bytes so far: the body starts anew, as described by these headers."""
-        if self._size:
-            self._file.seek(0)
-            self._file.truncate()
-        self._digest = hashlib.sha256()
-        self._size = 0
-        self._total: int | None = None
-        self._head = b""
-        self._headers = headers
-
-    def run(self) -> dict[str, Any] | None:
-        """Return the note of the downloaded bytes, None when the server says that the known ones still hold."""
-        failures, reached = 0, 0
-        while True:
-            try:
-                return self._try_once()
-            except _AgainError as trouble:
-                if self._size >= reached + PROGRESS:
-                    failures, reached = 0, self._size
-                failures += 1
-                if failures >= self._limits.tries:
-                    raise trouble.error from trouble
-                self._pace.pause(self._pause(failures, trouble.pause))
-
-    def _pause(self, failures: int, asked: float | None) -> float:
-        jitter = random.Random().uniform(0.5, 1)
-        pause = asked if asked is not None else self._limits.backoff * 2 ** (failures - 1) * jitter
-        return min(pause, self._limits.longest_pause)
-
-    def _try_once(self) -> dict[str, Any] | None:
-        try:
-            return self._exchange()
-        except RefusedError as error:
-            raise self._error(error.reason, error.code) from error
-        except httpx2.ConnectError as error:
-            raise self._again("cannot be reached; check its host name", "unreachable", error) from error
-        except httpx2.TimeoutException as error:
-            raise self._again("did not answer in time", "timeout", error) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            if self._size:
-                raise self._again("broke off before its end", "truncated_download", error) from error
-            raise self._again("gave an answer that is not proper HTTP", "bad_response", error) from error
-
-    def _exchange(self) -> dict[str, Any] | None:
-        response = self._open()
-        try:
-            if response.status_code == HTTPStatus.NOT_MODIFIED and self._known and not self._size:
-                return None
-            self._accept(response)
-            for chunk in response.iter_raw():
-                self._write(chunk)
-        finally:
-            response.close()
-        if self._total is not None and self._size < self._total:
-            raise self._again("broke off before its end", "truncated_download")
-        if self._size <= HEAD:
-            _refuse_text(self._head, self._label, self._headers)
-        return {
-            "sha256": self._digest.hexdigest(),
-            "size": self._size,
-            "etag": self._headers.get("etag"),
-            "last_modified": self._headers.get("last-modified"),
-        }
-
-    def _open(self) -> httpx2.Response:
-        """Send the request and follow redirects, each through the same checks as the first URL."""
-        url = self._url
-        for _ in range(self._limits.redirects + 1):
-            request = self._client.build_request("GET", url, headers=self._conditions())
-            response = self._client.send(request, stream=True)
-            target = response.headers.get("location")
-            if response.status_code not in REDIRECTS or target is None:
-                return response
-            response.close()
-            try:
-                url = checked_url(str(url.join(target)))
-            except RefusedError as error:
-                raise RefusedError(f"redirects to a link that {error.reason}", error.code) from error
-        raise self._error(
-            f"redirects more than {self._limits.redirects} times; give the final link", "too_many_redirects"
-        )
-
-    def _conditions(self) -> dict[str, str]:
-        etag = self._headers.get("etag", "")
-        if self._size and _is_strong(etag):
-            return {"Range": f"bytes={self._size}-", "If-Range": etag}
-        if self._known and not self._size:
-            wanted = {"If-None-Match": self._known["etag"], "If-Modified-Since": self._known["last_modified"]}
-            return {name: value for name, value in wanted.items() if value}
-        return {}
-
-    def _accept(self, response: httpx2.Response) -> None:
-        """Refuse the answer, or set the file to where its body goes on."""
-        resumed = response.request.headers.get("range") is not None
-        if response.status_code == HTTPStatus.PARTIAL_CONTENT and resumed:
-            if not response.headers.get("content-range", "").startswith(f"bytes {self._size}-"):
-                self._begin({})
-                raise self._again("answered with another part than asked for", "bad_response")
-        elif response.status_code == HTTPStatus.OK:
-            self._begin(dict(response.headers))
-        else:
-            raise self._status_error(response, resumed=resumed)
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise self._error("came compressed although we asked for the plain file", "bad_response")
-        length = response.headers.get("content-length")
-        self._total = None if length is None else self._size + int(length)
-        if self._total is not None and self._total > self._limits.max_bytes:
-            raise _too_large(self._label, self._limits.max_bytes)
-
-    def _status_error(self, response: httpx2.Response, *, resumed: bool) -> Exception:
-        status = response.status_code
-        if status in GONE:
-            return self._error(f"was not found (HTTP {status}); check the link", "not_found")
-        if status in PERMISSION:
-            return self._error(
-                f"needs permission (HTTP {status}); give a link that works without signing in", "not_permitted"
-            )
-        if status in TRY_AGAIN or status >= 500:
-            pause = _retry_after(response.headers.get("retry-after"))
-            return self._again(f"is not available now (HTTP {status})", "unavailable", pause=pause)
-        if resumed and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            self._begin({})
-            return self._again("broke off before its end", "truncated_download")
-        return self._error(f"gave an answer that is not a file (HTTP {status})", "bad_response")
-
-    def _write(self, chunk: bytes) -> None:
-        self._pace.received(len(chunk))
-        before = self._size
-        self._size += len(chunk)
-        if self._size > self._limits.max_bytes:
-            raise _too_large(self._label, self._limits.max_bytes)
-        if before < HEAD:
-            self._head += chunk[: HEAD - before]
-        if before <= HEAD < self._size:
-            _refuse_text(self._head, self._label, self._headers)
-        self._file.write(chunk)
-        self._digest.update(chunk)
-        self._report(self._size, self._total)
-
-    def _error(self, reason: str, code: str) -> FetchError:
-        return FetchError(f"{self._label} {reason}.", code=code)
-
-    def _again(self, reason: str, code: str, cause: Exception | None = None, pause: float | None = None) -> _AgainError:
-        detail = "" if cause is None else f"{type(cause).__name__}: {cause}"
-        return _AgainError(FetchError(f"{self._label} {reason}.", code=code, retryable=True, detail=detail), pause)
-
-
-def looks_like(head: bytes) -> str | None:
-    """Say what the start of a file is when it is text (or nothing), None when it may be media."""
-    if not head:
-        return "an empty file"
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    text = _as_text(head)
-    if text is None:
-        return None
-    if "<html" in text.lower():
-        return "an HTML page"
-    if text.startswith("#EXTM3U"):
-        return "a playlist"
-    return {"<": "XML", "{": "JSON", "[": "JSON"}.get(text.lstrip()[:1], "text")
-
-
-def _as_text(head: bytes) -> str | None:
-    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    for cut in range(4):  # the head may end inside a character
-        with suppress(UnicodeDecodeError):
-            text = head[: len(head) - cut].decode(encoding)
-            return text if all(sign.isprintable() or sign in "\t\n\r\f" for sign in text) else None
-    return None
-
-
-def _refuse_text(head: bytes, label: str, headers: dict[str, str] | None = None) -> None:
-    declared = (headers or {}).get("content-type", "").lower()
-    kind = "an HTML page" if declared.startswith("text/html") else looks_like(head)
-    if kind is None:
-        return
-    title = re.search(rb"<title[^>]*>(.{1,300}?)</title", head, re.IGNORECASE | re.DOTALL)
-    if title:
-        words = " ".join(unescape(title[1].decode(errors="replace")).split())
-        kind += f" (“{_shown(words, 80)}”)"
-    raise FetchError(f"{label} is {kind}, not video or sound; give the direct link to the file.", code="not_media")
-
-
-def _too_large(label: str, limit: int) -> FetchError:
-    amount = f"{limit / (1 << 30):.3g} GiB" if limit >= 1 << 29 else f"{limit:,} bytes"
-    return FetchError(f"{label} is larger than {amount}, the limit for a source.", code="source_too_large")
-
-
-def _is_strong(etag: str) -> bool:
-    """A weak validator must not be used in If-Range (RFC 9110, 13.1.5)."""
-    return etag.startswith('"')
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from either form of RFC 9110, 10.2.3."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    with suppress(ValueError):
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    return None
-
-
 def _opened(path: Path, label: str) -> BinaryIO:
     """Open a regular file without waiting for the other end of a pipe."""
     try:
@@ -515,7 +197,7 @@ def _opened(path: Path, label: str) -> BinaryIO:
     raise FetchError(f"{label} is {what}; give the path of a media file.", code="not_a_file")
 
 
-def _clone(source: BinaryIO, target: BinaryIO, pace: _Pace) -> None:
+def _clone(source: BinaryIO, target: BinaryIO, pace: Pace) -> None:
     """Copy by reference where the file system can (reflink), inside the kernel where it cannot, else by hand."""
     with suppress(OSError, AttributeError):
         while os.copy_file_range(source.fileno(), target.fileno(), 64 * CHUNK):
@@ -525,12 +207,6 @@ def _clone(source: BinaryIO, target: BinaryIO, pace: _Pace) -> None:
     target.seek(0)
     target.truncate()
     shutil.copyfileobj(source, target, CHUNK)
-
-
-def _shown(text: str, most: int = 200) -> str:
-    """Make a stranger's text fit for one line of a sentence."""
-    clean = "".join(sign if sign.isprintable() else "�" for sign in text) or "(empty)"
-    return clean if len(clean) <= most else f"{clean[: most - 1]}…"
 
 
 def _silent(_size: int, _total: int | None) -> None:

@@ -206,23 +206,27 @@ def true_peaks(signal: Signal, floor: float) -> NDArray[np.float32]:
     return peaks
 
 
-def limited(read: Callable[[int, int], Signal], samples: int, gain: float, ceiling: float) -> Iterator[Signal]:
-    """The signal behind `read`, `gain` dB louder, with true peaks at most `ceiling` dBTP, in pieces of `CHUNK` samples.
+def limited(
+    read: Callable[[int, int], Signal], samples: int, gain: float, ceiling: NDArray[np.floating]
+) -> Iterator[Signal]:
+    """The signal behind `read`, `gain` dB louder, with true peaks of at most `ceiling`, in pieces of `CHUNK` samples.
 
-    `read(start, stop)` gives any part of the signal, silence outside of it. The gain falls and rises in straight
-    lines of decibels, so a peak is met exactly and both directions are one running maximum each.
+    `read(start, stop)` gives any part of the signal, silence outside of it. `ceiling` is in dBTP, one value per hop
+    of which the last one holds on. The gain falls and rises in straight lines of decibels, so a peak is met exactly
+    and both directions are one running maximum each.
     """
-    limit = ratio(ceiling)
     held = 0.0
     for start in range(0, samples, CHUNK):
         count = min(CHUNK, samples - start)
         signal = read(start - PEAK_PAD, start + count + LOOK_AHEAD + PEAK_PAD) * np.float32(ratio(gain))
-        peaks = true_peaks(signal, limit * 0.6)
+        hops = np.arange(start // HOP, -(-(start + count + LOOK_AHEAD) // HOP))
+        limits = np.repeat(10 ** (ceiling[np.minimum(hops, len(ceiling) - 1)] / 20), HOP)[: count + LOOK_AHEAD]
+        peaks = true_peaks(signal, float(limits.min()) * 0.6)
         signal = signal[:, PEAK_PAD : PEAK_PAD + count]
-        if held <= 0 and peaks.max() <= limit:
+        if held <= 0 and (peaks <= limits).all():
             yield signal
             continue
-        over = 20 * np.log10(np.maximum(peaks / limit, 1.0), dtype=np.float64)
+        over = 20 * np.log10(np.maximum(peaks / limits, 1.0))
         fall = np.arange(len(over)) * ATTACK
         over = (np.maximum.accumulate((over - fall)[::-1])[::-1] + fall)[:count]
         rise = np.arange(1, count + 1) * RELEASE

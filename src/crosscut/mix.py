@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from crosscut import aac, pcm
 from crosscut.loudness import HOP, Meter, Profile, Signal, integrated, limited, measure, ratio
@@ -41,6 +42,7 @@ TRUE_PEAK = -1.5
 """dBTP that no decoded soundtrack may pass."""
 CEILING = -2.2
 """dBTP the limiter holds before encoding: AAC adds a few tenths of a decibel to limited sound."""
+MOST_ENCODES = 6
 MARGIN = 0.1
 """dB a body keeps below `TRUE_PEAK`, for its tails and for meters that look between the samples more finely."""
 MOST_GAIN = 24
@@ -58,7 +60,7 @@ CROSSFADE = AUDIO_RATE // 2
 
 LOOK_BACK = 2
 """Frames before the fade-out whose windows the encoder may choose with a view of it."""
-PRE_ROLLS = (12, 64)
+PRE_ROLLS = (8, 24)
 """Frames encoded and thrown away before a tail; the second only where the first did not meet the body."""
 WARM_UP = 12
 """Frames of the body decoded before a tail: the decoder and the filters of the meter settle within the first hop."""
@@ -222,7 +224,7 @@ def measure_mix(job: Job, *, levels: Mapping[str, Any], shortest: int, longest: 
 
     def profile(gain: float, ceiling: float) -> Profile:
         meter = Meter()
-        for piece in limited(read, longest, gain, ceiling):
+        for piece in limited(read, longest, gain, np.array([ceiling])):
             meter.push(piece)
         return meter.finish()
 
@@ -278,18 +280,19 @@ def _loudness_of(energy: NDArray[np.floating], lengths: NDArray[np.int64]) -> ND
 def render_body(job: Job, *, levels: Mapping[str, Any], samples: int, step: int) -> dict[str, Any]:
     """Child: the music and voice-over there are -> limited mix (interleaved s16), its AAC in MP4, and its `Profile`.
 
-    Encoded again under a lower ceiling while the decoded true peak is too high. Answers `loudness`, `true_peak`,
-    `samples` and `frames`.
+    Where a decoded true peak is too high, the limiter's ceiling is lowered there and all is encoded again. Answers
+    `loudness`, `true_peak`, `samples` and `frames`.
     """
     mix, body, stored = job.outputs
     read = _mixed(job.inputs, Levels(**levels))
-    ceiling = CEILING
-    for _ in range(5):
+    ceiling = np.full(-(-samples // HOP) + 1, CEILING)
+    for _ in range(MOST_ENCODES):
         profile = _encode_body(job, limited(read, samples, step, ceiling), mix, body, samples)
-        excess = profile.true_peak - (TRUE_PEAK - MARGIN)
-        if excess <= 0:
+        if profile.true_peak <= TRUE_PEAK - MARGIN:
             break
-        ceiling -= excess + 0.1
+        excess = 20 * np.log10(np.maximum(profile.peak, 1e-10)) - (TRUE_PEAK - MARGIN)
+        lower = np.where(excess > 0, excess + MARGIN, 0)
+        ceiling[: len(lower)] -= sliding_window_view(np.pad(lower, 1), 3).max(axis=1)[: len(ceiling)]
     stored.write(profile.to_bytes())
     return {
         "loudness": profile.loudness,

@@ -39,6 +39,8 @@ PUNCTUATION = " +,()[]"
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(?=\.|$)", re.IGNORECASE)
 _BLANK = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0", *map(chr, range(0xFE00, 0xFE10))}
 """Letters and marks that show nothing: fillers, joiners, variation selectors."""
+_PLAIN = frozenset("()[]{}'&+,!@#=;^$")
+"""Marks that no file system and no shell-free program takes for more than they are."""
 _HASHED = re.compile(r"-[0-9a-f]{8}$")
 _EXTENSION = re.compile(r"\.(?=[^.]*[A-Za-z])[A-Za-z0-9]{1,5}$")
 
@@ -76,14 +78,22 @@ def cut(text: str, limit: int) -> str:
 
 
 def folder_name(task_name: str) -> str:
-    """A folder for a task: its own name where that is safe, else its slug and a short hash.
+    """A folder for a task: its own name, spaces and all, where that is safe; else its slug and a short hash.
 
     Names that slug alike get different folders; so does a name that looks as if it carried such a hash.
     """
-    name = slug(task_name, FOLDER_BYTES - 9)
-    if name == task_name and not _HASHED.search(name):
+    name = unicodedata.normalize("NFC", task_name)
+    if _is_safe_folder(name) and name == task_name and not _HASHED.search(name):
         return name
-    return f"{name}-{hashlib.blake2b(task_name.encode(errors='surrogatepass'), digest_size=4).hexdigest()}"
+    digest = hashlib.blake2b(task_name.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{slug(task_name, FOLDER_BYTES - 9)}-{digest}"
+
+
+def _is_safe_folder(name: str) -> bool:
+    visible = all(character == " " or character in _PLAIN or _kept(character) == character for character in name)
+    edges = bool(name) and name[0] not in "-. ~" and name[-1] not in "-. " and "  " not in name
+    fits = len(name.encode(errors="surrogatepass")) <= FOLDER_BYTES
+    return visible and edges and fits and ".." not in name and not _RESERVED.match(name)
 
 
 def clip_label(source: str) -> str:

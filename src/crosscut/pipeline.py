@@ -316,7 +316,7 @@ class Production:
             "index": variation.index,
             "file": None,
             "clips": [shown(clip) for clip in variation.clips],
-            "format": target.format.name,
+            "format": self._plan.format_names[variation.target],
             "music": None if variation.music is None else shown(request.music[variation.music]),
             "voice_over": None if line is None else request.lines[line].text,
             "voice": None if line is None else self._speeches.voice(line),

@@ -8,7 +8,8 @@ from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING, Literal
 
-from crosscut.combinations import Combinations, Draws
+from crosscut.combinations import Combinations
+from crosscut.draws import Draws
 from crosscut.errors import RequestError
 from crosscut.media import ClipFacts, Seconds, Target, differences
 from crosscut.naming import NameTemplate, labels
@@ -111,6 +112,15 @@ class Plan:
         return Draws(self.request.seed, len(self.request.lines), "voice")
 
     @cached_property
+    def format_names(self) -> tuple[str, ...]:
+        """One for each target: the ratio, or the size where two share a ratio."""
+        ratios = [target.format.name for target in self.targets]
+        return tuple(
+            name if ratios.count(name) == 1 else f"{target.format.width}x{target.format.height}"
+            for name, target in zip(ratios, self.targets, strict=True)
+        )
+
+    @cached_property
     def renditions(self) -> Mapping[tuple[str, int], Rendition]:
         """`(source, target number)` -> rendition, for every clip that can be used."""
         return {
@@ -198,7 +208,7 @@ class Plan:
             clips=tuple(block[choice] for block, choice in zip(self._labels, combination, strict=True)),
             music=self._music_labels[music] if music is not None else "",
             voice=str(line + 1) if line is not None else "",
-            format=self.targets[number].format.name,
+            format=self.format_names[number],
             seed=self.request.seed,
             task=self.request.task_name,
             append_format=len(self.targets) > 1,

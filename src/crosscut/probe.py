@@ -93,8 +93,19 @@ def _timing(container: InputContainer, stream: VideoStream) -> Timing:
     duration = Seconds(span + (tail if 0 < tail <= MAX_TAIL else step))
     if duration > MAX_SECONDS:
         raise ProbeError(f"it is longer than {MAX_SECONDS // 60} minutes", code="limit_exceeded")
+    _refuse_truncated(stream, base, duration)
     rate = standard_rate(1 / step)
     return Timing(rate, _is_constant(times, base, rate), len(times), duration)
+
+
+def _refuse_truncated(stream: VideoStream, base: Fraction, found: Seconds) -> None:
+    """A file that was cut off while it was copied still has its header: what it promises is not there."""
+    promised = (stream.duration or 0) * base
+    if found + 1 < promised * Fraction(19, 20):
+        raise ProbeError(
+            f"it is cut off: {float(found):.1f} of {float(promised):.1f} s are there; upload or export it again",
+            code="truncated",
+        )
 
 
 def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[NDArray[np.int64], int]:

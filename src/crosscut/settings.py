@@ -18,7 +18,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("crosscut")),
-        description="Folder for downloads and prepared pieces; may be deleted at any time, at the price of making them again.",
+        description="Folder for downloads and prepared pieces; may be deleted, at the price of making them again.",
     )
     cache_bytes: ByteSize = Field(
         default=ByteSize(20 * 2**30),
@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return value or None
 
+    @field_validator("data_dir", "log_file")
+    @classmethod
+    def _home(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser()
+
 
 def _host_port(entry: str) -> tuple[str, int]:
     host, _, port = entry.rpartition(":")
@@ -66,17 +71,27 @@ def _host_port(entry: str) -> tuple[str, int]:
     return host.strip("[]").lower(), int(port)
 
 
+DEPENDS_ON_MACHINE = {
+    "data_dir": "~/.local/share/crosscut",
+    "cache_bytes": "20GiB",
+    "source_bytes": "2GiB",
+    "memory_bytes": "4GiB",
+    "workers": "one for each processor",
+}
+"""How a default is written where its value is long or differs between machines."""
+
+
+def defaults_shown(name: str) -> str:
+    """The default of a setting as documents show it; empty where there is none."""
+    default = Settings.model_fields[name].default
+    return DEPENDS_ON_MACHINE.get(name, "" if default in (None, ()) else str(default))
+
+
 def dotenv_example() -> str:
     """The text of `.env.example`: every variable with its meaning and default."""
     lines = ["# Settings of crosscut: copy to .env and change. Every one may also be an environment variable."]
-    shown = {
-        "data_dir": "~/.local/share/crosscut",
-        "cache_bytes": "20GiB",
-        "source_bytes": "2GiB",
-        "memory_bytes": "4GiB",
-        "workers": "2",
-    }
     for name, field in Settings.model_fields.items():
-        default = shown.get(name, "" if field.default in (None, ()) else str(field.default))
-        lines += ["", f"# {field.description}", f"# CROSSCUT_{name.upper()}={default}"]
+        default = defaults_shown(name)
+        value = default if " " not in default else ""
+        lines += ["", f"# {field.description}", f"# CROSSCUT_{name.upper()}={value}"]
     return "\n".join(lines) + "\n"

@@ -58,7 +58,7 @@ class DestinationContract:
             delivery.put("1_a.mp4", broken)
         assert self.names("task") == []
 
-    @pytest.mark.parametrize("name", ["ein Käse 🧀.mp4", "quote's \"and\" (brackets).mp4", "x" * 190 + ".mp4"])
+    @pytest.mark.parametrize("name", ["ein Käse 🧀.mp4", 'quote\'s "and" (brackets).mp4', "x" * 190 + ".mp4"])
     def test_odd_names_work(self, destination, name):
         with destination.open("quote's folder") as delivery:
             delivery.put(name, virtual(b"data"))

@@ -1,0 +1,149 @@
+"""The inputs, made here: clips with detail at every scale, grain and movement, as a camera gives; music; a voice."""
+
+from __future__ import annotations
+
+import wave
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, TypeAlias
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from numpy.typing import NDArray
+
+from crosscut.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.scale import Scale
+
+Picture: TypeAlias = "NDArray[np.uint8]"
+Blocks: TypeAlias = "list[list[Path]]"
+
+ENCODERS = (
+    {"preset": "superfast", "crf": "21", "x264-params": "bframes=3:ref=2"},
+    {"preset": "superfast", "crf": "21", "profile": "baseline"},
+    {"preset": "veryfast", "crf": "21", "x264-params": "bframes=2:ref=4:b-pyramid=none"},
+)
+SMALL = {"preset": "superfast", "crf": "30"}
+NTSC = Fraction(30000, 1001)
+
+OCTAVES = (256, 128, 64, 32, 16, 8, 4, 2)
+"""Sizes of the spots in a picture. Each is as strong as it is large, which gives the spectrum of photographs (1/f)."""
+GRAIN = 2.5
+"""Standard deviation of a sensor's noise in steps of luma, about that of a phone indoors."""
+RATE = 48_000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Three blocks of three clips each, and `many` smaller ones; `voice` is `text` as Crosscut's own voice says it."""
+
+    mixed: Blocks
+    alike: Blocks
+    different: Blocks
+    small: Blocks
+    music: Path
+    voice: Path
+
+
+def make_inputs(folder: Path, scale: Scale) -> Inputs:
+    frame, rate = scale.frame, Fraction(30)
+    numbers = [[3 * block + clip for clip in range(3)] for block in range(3)]
+
+    def clip(name: str, size: tuple[int, int], fps: Fraction, encoder: dict[str, str], seed: int) -> Path:
+        path = folder / f"{name} {seed}.mp4"
+        make_clip(path, size, fps, scale.seconds, encoder, seed)
+        return path
+
+    alike = [[clip("alike", frame, rate, ENCODERS[0], number) for number in block] for block in numbers]
+
+    def other(number: int) -> tuple[Path, Path]:
+        """A clip of another shape, and one of another encoder; every variation gets some of each kind."""
+        block, kind = number // 3, (number // 3 + number) % 3
+        if kind == 0:
+            return alike[block][number % 3], alike[block][number % 3]
+        shape = (scale.landscape, Fraction(25)) if kind == 1 else (frame, NTSC)
+        return clip("mixed", *shape, ENCODERS[0], number), clip("different", frame, rate, ENCODERS[kind], number)
+
+    others = [[other(number) for number in block] for block in numbers]
+    half = (frame[0] // 2, frame[1] // 2)
+    music, voice = folder / "music.wav", folder / "voice.wav"
+    make_music(music)
+    make_voice(voice, scale.text)
+    return Inputs(
+        mixed=[[mixed for mixed, _ in block] for block in others],
+        alike=alike,
+        different=[[different for _, different in block] for block in others],
+        small=[
+            [clip("small", half, rate, SMALL, scale.many * block + number) for number in range(scale.many)]
+            for block in range(3)
+        ],
+        music=music,
+        voice=voice,
+    )
+
+
+def make_clip(
+    path: Path, size: tuple[int, int], fps: Fraction, seconds: int, encoder: dict[str, str], seed: int
+) -> None:
+    """A window that pans over a picture, under grain."""
+    (width, height), frames = size, round(seconds * fps)
+    travel = 2 * frames
+    luma = texture(width + travel, height + travel, seed)
+    colours = [texture((width + travel) // 2, (height + travel) // 2, seed + shift) // 4 + 96 for shift in (1000, 2000)]
+    draw = np.random.default_rng(seed)
+    grain = [np.rint(draw.normal(0, GRAIN, (height, width))).astype(np.int16) for _ in range(5)]
+    with av.open(str(path), "w", format="mp4") as sink:
+        stream = sink.add_stream("libx264", rate=fps, options=encoder)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        for number in range(frames):
+            x, y = 2 * number, round(frames * (1 + np.sin(number / 20)) / 2) * 2
+            window = luma[y : y + height, x : x + width] + grain[number % len(grain)]
+            planes = [np.clip(window, 16, 235).astype(np.uint8)]
+            planes += [
+                plane[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2].reshape(-1, width) for plane in colours
+            ]
+            sink.mux(stream.encode(VideoFrame.from_ndarray(np.concatenate(planes), format="yuv420p")))
+        sink.mux(stream.encode(None))
+
+
+def texture(width: int, height: int, seed: int) -> Picture:
+    draw = np.random.default_rng(seed)
+    total = np.zeros((height, width), np.float32)
+    for spot in OCTAVES:
+        spots = draw.integers(0, 256, (height // spot + 2, width // spot + 2), np.uint8)
+        grown = VideoFrame.from_ndarray(spots, format="gray").reformat(width, height, interpolation="BICUBIC")
+        total += spot * grown.to_ndarray().astype(np.float32)
+    low, high = np.percentile(total, (0.5, 99.5))
+    return np.clip((total - low) / (high - low) * 219 + 16, 16, 235).astype(np.uint8)
+
+
+def make_music(path: Path, seconds: int = 8) -> None:
+    """Chords under a beat, shorter than the videos: it has to be looped."""
+    time = np.arange(seconds * RATE) / RATE
+    chords = np.array([(220.0, 277.2, 329.6), (196.0, 246.9, 293.7)])[(time.astype(int) // 2) % 2]
+    tones = np.sin(2 * np.pi * chords * time[:, None]).mean(axis=1)
+    beat = np.random.default_rng(1).normal(0, 0.3, len(time)) * np.exp(-12 * (time % 0.5))
+    write_wave(path, np.stack([tones + beat, tones - beat], axis=1) * 0.4, 2)
+
+
+def make_voice(path: Path, text: str) -> None:
+    raw = path.with_suffix(".pcm")
+    with Sandbox(("crosscut.voices.espeak",)) as sandbox:
+        sandbox.run("crosscut.voices.espeak:synthesize", outputs=[raw], arguments={"text": text, "voice": "en-us"})
+    write_wave(path, np.fromfile(raw, "<f4"), 1)
+
+
+def write_wave(path: Path, sound: NDArray[np.floating], channels: int) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((np.clip(sound, -1, 1) * 32_767).astype("<i2").tobytes())

@@ -1,0 +1,144 @@
+"""Crosscut itself: the whole command, its journey with other destinations, and one clip conformed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measure import Cost, measured, peak_memory
+from crosscut import telemetry
+from crosscut.bootstrap import folder_destination, open_workshop
+from crosscut.destinations import Delivered
+from crosscut.pipeline import produce
+from crosscut.request import parse_request
+from crosscut.sandbox import Limits, Sandbox
+from crosscut.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from benchmarks.clips import Blocks
+    from crosscut.destinations import Destination
+    from crosscut.media import Format
+    from crosscut.splice import VirtualFile
+
+
+def request(name: str, blocks: Blocks, music: Path, text: str, **options: Any) -> dict[str, Any]:
+    return {
+        "task_name": name,
+        "video_blocks": {f"block {number}": [str(clip) for clip in block] for number, block in enumerate(blocks, 1)},
+        "audio_blocks": {"music": [str(music)]},
+        "text_to_speach": [{"text": text, "voice": "en-us"}],
+        **options,
+    }
+
+
+def render(body: dict[str, Any], data: Path, to: Path) -> tuple[Cost, dict[str, Any]]:
+    """`crosscut render` as a user calls it, and its report."""
+    with measured() as cost:
+        done = subprocess.run(
+            [sys.executable, "-m", "crosscut", "render", "-", "--to", str(to), "--json", "--quiet"],
+            input=json.dumps(body).encode(),
+            env=os.environ | {"CROSSCUT_DATA_DIR": str(data)},
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+    return cost, json.loads(done.stdout)
+
+
+@dataclass(frozen=True)
+class Production:
+    """What the journey cost this process, its start and its children apart. `cpu` in seconds, `memory` in bytes."""
+
+    wall: float
+    cpu: float
+    memory: int
+    children_cpu: float
+
+
+class Nowhere:
+    """A place that keeps nothing: what is left is the planning and the splicing."""
+
+    location = "nowhere"
+
+    @contextlib.contextmanager
+    def open(self, folder: str) -> Iterator[Nowhere]:
+        del folder
+        yield self
+
+    def holds(self, name: str, size: int) -> bool:
+        del name, size
+        return False
+
+    def put(self, name: str, file: VirtualFile) -> Delivered:
+        return Delivered(name, len(file), "")
+
+    def put_text(self, name: str, parts: Iterable[str]) -> None:
+        del name
+        for _ in parts:
+            pass
+
+
+class Unsynced(Nowhere):
+    """A folder that is written like `cp` writes: without waiting for the disk, without a checksum."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.location = str(root)
+
+    def put(self, name: str, file: VirtualFile) -> Delivered:
+        with (self._root / name).open("xb") as out:
+            file.copy_to(out)
+        return super().put(name, file)
+
+
+def produce_nowhere(body: dict[str, Any], data: Path) -> Production:
+    return _produce(body, data, Nowhere())
+
+
+def produce_unsynced(body: dict[str, Any], data: Path, to: Path) -> Production:
+    to.mkdir(parents=True)
+    return _produce(body, data, Unsynced(to))
+
+
+def produce_folder(body: dict[str, Any], data: Path, to: Path) -> Production:
+    return _produce(body, data, folder_destination(to))
+
+
+def _produce(body: dict[str, Any], data: Path, destination: Destination) -> Production:
+    telemetry.configure([])
+    parsed = parse_request(body, local=True)
+    with measured() as whole, open_workshop(Settings(data_dir=data)) as workshop:
+        wall, cpu = time.perf_counter(), time.process_time()
+        report = produce(parsed, data, workshop, destination)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert not report["failed"], report["failures"]
+    return Production(wall, cpu, peak_memory(), max(0.0, whole.cpu - cpu))
+
+
+def conform_clip(
+    clip: Path, frame: Format, duration: str, threads: int, folder: Path, times: int
+) -> tuple[list[float], float]:
+    """Seconds on the clock of each time, and of the processors for all of them with the sandbox and one blank frame."""
+    limits = Limits(memory_bytes=4 << 30)
+    size = {"width": frame.width, "height": frame.height, "fps": str(frame.fps)}
+    how = {"fit": "blur", "rotation": 0, "pixel_aspect": "1", "duration": duration, "threads": threads}
+    folder.mkdir()
+    walls = []
+    with measured() as cost, Sandbox(("crosscut.conform",)) as sandbox:
+        sandbox.run("crosscut.conform:encode_blank", outputs=[folder / "blank.mp4"], arguments=size)
+        for number in range(times):
+            output = folder / f"{number}.mp4"
+            with measured() as each:
+                sandbox.run(
+                    "crosscut.conform:encode", inputs=[clip], outputs=[output], limits=limits, arguments=size | how
+                )
+            walls.append(each.wall)
+    return walls, cost.cpu

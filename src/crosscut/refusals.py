@@ -1,0 +1,125 @@
+"""Why a request is refused: one sentence that names the place, such as `video_blocks.hooks[2]`, and what to change.
+
+Checks raise a `problem`; `first_refusal` turns it, or what pydantic itself found, into the error a caller sees.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic_core import PydanticCustomError
+
+from crosscut.errors import RequestError
+from crosscut.naming import printable
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+Location = tuple[int | str, ...]
+KnownFields = Callable[[Location], Sequence[str]]
+"""The names of the fields that are known where an unknown one was found."""
+
+EXAMPLE_LINK = "https://example.com/clip.mp4"
+
+_WANTED = {
+    "string_type": "a text",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+}
+_RANGES = {"seed": "from 0 to 9,223,372,036,854,775,807", "select.count": "1 or more", "music_gain": "from -40 to 0"}
+_MISSING = {
+    "task_name": "give the task a name, which becomes its folder",
+    "video_blocks": f'send at least one block like {{"hook": ["{EXAMPLE_LINK}"]}}',
+    "count": "send how many variations you want",
+    "text": "write what to say",
+}
+
+
+def refusal(sentence: str) -> RequestError:
+    return RequestError(sentence, code="invalid_request")
+
+
+def problem(sentence: str) -> PydanticCustomError:
+    """What a check raises: `sentence` follows the place; about the whole request it stands alone, with a full stop."""
+    return PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
+
+
+def first_refusal(error: ValidationError, known_fields: KnownFields) -> RequestError:
+    """The first mistake in full and the number of the others."""
+    problems = [_sentence(details, known_fields) for details in error.errors(include_url=False)]
+    return refusal(_with_rest(problems[0], len(problems) - 1))
+
+
+def quoted(name: str) -> str:
+    return f'"{printable(name)}"'
+
+
+def kind_of(value: object) -> str:
+    names = {
+        bool: "true or false",
+        str: "a text",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+    return names.get(type(value), "null")
+
+
+def _with_rest(sentence: str, rest: int) -> str:
+    if not rest:
+        return sentence
+    return f"{sentence.removesuffix('.')} (and {rest:,} more mistake{'s' if rest > 1 else ''})."
+
+
+def _sentence(details: ErrorDetails, known_fields: KnownFields) -> str:
+    found, location, value = details["type"], details["loc"], details["input"]
+    place = _place(location)
+    match found:
+        case "sentence":
+            said = details["ctx"]["sentence"]
+            sentence = f"{place} {said}." if place else said
+        case "missing":
+            sentence = f"{place} is missing: {_MISSING[str(location[-1])]}."
+        case "extra_forbidden":
+            sentence = _unknown_field(str(location[-1]), place, known_fields(location))
+        case "literal_error":
+            sentence = f"{place} must be {details['ctx']['expected'].replace(chr(39), chr(34))}."
+        case "string_unicode":
+            sentence = f"{place or 'A field name'} holds half of a surrogate pair, which is no character; remove it."
+        case _ if found in _WANTED and _WANTED[found] != kind_of(value):
+            shown = value if isinstance(value, float) else kind_of(value)
+            sentence = f"{place} must be {_WANTED[found]}, not {shown}."
+        case _:
+            sentence = f"{place} must be {_RANGES.get(place, 'another value')}."
+    return sentence
+
+
+def _unknown_field(name: str, place: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name[:100], known, n=1)
+    return f"{place} is not a known field; " + (
+        f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+    )
+
+
+def _place(location: Location) -> str:
+    """`video_blocks.hooks[2]`; names that are no plain words stand in quotes."""
+    text = ""
+    for step in location:
+        if step == "[key]":
+            continue
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif re.fullmatch(r"[^\W\d][\w\-]{0,59}", step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{quoted(step)}]" if text else quoted(step)
+    return text
