@@ -11,12 +11,14 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from numpy.typing import NDArray
 
 from crosscut.sandbox import Sandbox
+from crosscut.voices.espeak import EspeakVoice
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from benchmarks.scale import Scale
 
@@ -36,6 +38,7 @@ OCTAVES = (256, 128, 64, 32, 16, 8, 4, 2)
 GRAIN = 2.5
 """Standard deviation of a sensor's noise in steps of luma, about that of a phone indoors."""
 RATE = 48_000
+VOICE = "en-us"
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def texture(width: int, height: int, seed: int) -> Picture:
         grown = VideoFrame.from_ndarray(spots, format="gray").reformat(width, height, interpolation="BICUBIC")
         total += spot * grown.to_ndarray().astype(np.float32)
     low, high = np.percentile(total, (0.5, 99.5))
-    return np.clip((total - low) / (high - low) * 219 + 16, 16, 235).astype(np.uint8)
+    picture: Picture = np.clip((total - low) / (high - low) * 219 + 16, 16, 235).astype(np.uint8)
+    return picture
 
 
 def make_music(path: Path, seconds: int = 8) -> None:
@@ -137,7 +141,8 @@ def make_music(path: Path, seconds: int = 8) -> None:
 def make_voice(path: Path, text: str) -> None:
     raw = path.with_suffix(".pcm")
     with Sandbox(("crosscut.voices.espeak",)) as sandbox:
-        sandbox.run("crosscut.voices.espeak:synthesize", outputs=[raw], arguments={"text": text, "voice": "en-us"})
+        voice = EspeakVoice(sandbox)
+        voice.speak(text, voice.resolve(VOICE), raw)
     write_wave(path, np.fromfile(raw, "<f4"), 1)
 
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.clips import VOICE
 from benchmarks.measure import Cost, measured, peak_memory
 from crosscut import telemetry
 from crosscut.bootstrap import folder_destination, open_workshop
@@ -35,17 +36,18 @@ def request(name: str, blocks: Blocks, music: Path, text: str, **options: Any) -
         "task_name": name,
         "video_blocks": {f"block {number}": [str(clip) for clip in block] for number, block in enumerate(blocks, 1)},
         "audio_blocks": {"music": [str(music)]},
-        "text_to_speach": [{"text": text, "voice": "en-us"}],
+        "text_to_speach": [{"text": text, "voice": VOICE}],
         **options,
     }
 
 
 def render(body: dict[str, Any], data: Path, to: Path) -> tuple[Cost, dict[str, Any]]:
     """`crosscut render` as a user calls it, and its report."""
+    file = data.with_suffix(".json")
+    file.write_text(json.dumps(body))
     with measured() as cost:
         done = subprocess.run(
-            [sys.executable, "-m", "crosscut", "render", "-", "--to", str(to), "--json", "--quiet"],
-            input=json.dumps(body).encode(),
+            [sys.executable, "-m", "crosscut", "render", str(file), "--to", str(to), "--json", "--quiet"],
             env=os.environ | {"CROSSCUT_DATA_DIR": str(data)},
             check=True,
             stdout=subprocess.PIPE,

@@ -79,9 +79,7 @@ def ssim(video: Path, clips: Sequence[Path]) -> float:
     """Structural similarity of `video` to the clips one after the other, frame by frame; all of one size and rate."""
     sources = [word for clip in clips for word in ("-i", str(clip))]
     inputs = "".join(f"[{number}:v]" for number in range(1, len(clips) + 1))
-    chain = (
-        f"{inputs}concat=n={len(clips)}:v=1,settb=1/1000,setpts=N[a];[0:v]settb=1/1000,setpts=N[b];[b][a]ssim"
-    )
+    chain = f"{inputs}concat=n={len(clips)}:v=1,settb=1/1000,setpts=N[a];[0:v]settb=1/1000,setpts=N[b];[b][a]ssim"
     done = subprocess.run(
         [FFMPEG, "-i", str(video), *sources, "-filter_complex", chain, "-f", "null", "-"],
         check=True,

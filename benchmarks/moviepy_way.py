@@ -30,9 +30,7 @@ def render_all(
         tune, words = AudioFileClip(str(music)), AudioFileClip(str(voice))
         under = tune.with_effects([afx.AudioLoop(duration=video.duration), afx.MultiplyVolume(0.2)])
         video = video.with_audio(CompositeAudioClip([under, words]).with_duration(video.duration))
-        video.write_videofile(
-            str(output), fps=30, preset="ultrafast", codec="libx264", audio_codec="aac", logger=None
-        )
+        video.write_videofile(str(output), fps=30, preset="ultrafast", codec="libx264", audio_codec="aac", logger=None)
         for source in (*clips, tune, words):
             source.close()
 

@@ -30,6 +30,4 @@ FULL = Scale(
     many=10,
     rounds=3,
 )
-QUICK = Scale(
-    frame=(216, 384), landscape=(256, 144), seconds=1, text="Made only once.", timed=1, many=4, rounds=1
-)
+QUICK = Scale(frame=(216, 384), landscape=(256, 144), seconds=1, text="Made only once.", timed=1, many=4, rounds=1)

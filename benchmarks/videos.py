@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
+from math import prod
 from typing import TYPE_CHECKING
 
 from benchmarks import crosscut_way, ffmpeg_way, moviepy_way
-from benchmarks.measure import fresh, settle, typical
+from benchmarks.measure import Cost, fresh, settle, typical
 from crosscut.media import Format
 
 if TYPE_CHECKING:
@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from benchmarks.clips import Blocks, Inputs
     from benchmarks.scale import Scale
 
-ENCODED = 9
-"""Clips in a case where all have to be encoded."""
-
 
 @dataclass(frozen=True)
 class Case:
-    """Seconds on the clock for all `variations`; those of ffmpeg and MoviePy are extrapolated from `timed`."""
+    """Seconds on the clock for all `variations`; those of ffmpeg and MoviePy are extrapolated from `timed` of them."""
 
     name: str
     variations: int
@@ -36,51 +33,65 @@ class Case:
 
 @dataclass(frozen=True)
 class Quality:
-    """One video, all its clips encoded: bytes with sound, and structural similarity to the clips."""
+    """One video, all clips of which were encoded: bytes with its sound, and structural similarity to the clips."""
 
     way: str
     bytes: int
     ssim: float
 
 
-@dataclass(frozen=True)
-class Bench:
-    inputs: Inputs
-    scale: Scale
-    folder: Path
+def cases(inputs: Inputs, scale: Scale, folder: Path) -> list[Case]:
+    return [
+        _case("mixed sizes and rates: every clip is encoded", inputs.mixed, inputs, scale, folder / "mixed", encoded=9),
+        _case("one encoder: clips are joined as they came", inputs.alike, inputs, scale, folder / "alike"),
+        _case(
+            'three encoders, `"join": "wide"`: likewise',
+            inputs.different,
+            inputs,
+            scale,
+            folder / "different",
+            join="wide",
+        ),
+    ]
 
-    @property
-    def frame(self) -> Format:
-        return Format(*self.scale.frame, Fraction(30))
 
-    def cases(self) -> list[Case]:
-        inputs = self.inputs
-        return [
-            self._case("mixed sizes and rates: all clips are encoded", inputs.mixed, encoded=ENCODED),
-            self._case("one encoder: clips are joined as they came", inputs.alike),
-            self._case('three encoders, `"join": "wide"`: likewise', inputs.different, join="wide"),
-        ]
+def _case(
+    name: str, blocks: Blocks, inputs: Inputs, scale: Scale, folder: Path, *, encoded: int = 0, **options: str
+) -> Case:
+    body = crosscut_way.request("all", blocks, inputs.music, scale.text, **options)
+    folder.mkdir(parents=True)
+    settle()
+    ours, report = crosscut_way.render(body, folder / "data", folder / "ours")
+    assert (report["failed"], report["clips_encoded"]) == (0, encoded), report
+    # No clip is in two of these, so that clips of every shape are among them.
+    combinations = list(zip(*blocks, strict=True))[: scale.timed]
+    ffmpeg, moviepy = _others(combinations, inputs, scale, folder)
+    total = prod(map(len, blocks))
+    return Case(name, total, len(combinations), ours.wall, total * typical(ffmpeg).wall, total * typical(moviepy).wall)
 
-    def _case(self, name: str, blocks: Blocks, *, encoded: int = 0, **options: str) -> Case:
-        folder = self.folder / f"case {len(list(self.folder.iterdir()))}"
-        body = crosscut_way.request("all", blocks, self.inputs.music, self.scale.text, **options)
-        settle()
-        ours, report = crosscut_way.render(body, folder / "data", folder / "ours")
-        assert (report["failed"], report["clips_encoded"]) == (0, encoded), report
-        # No clip is in two of them: every shape and encoder has its share.
-        combinations = list(zip(*blocks, strict=True))[: self.scale.timed]
-        for way in ("ffmpeg", "moviepy"):
-            (folder / way).mkdir()
-        ffmpeg = [self._ffmpeg(clips, folder / "ffmpeg" / f"{number}.mp4") for number, clips in enumerate(combinations)]
-        moviepy = fresh(
-            moviepy_way.render_all,
-            combinations,
-            self.inputs.music,
-            self.inputs.voice,
-            self.scale.frame,
-            [folder / "moviepy" / f"{number}.mp4" for number in range(len(combinations))],
-        )
-        total = len(list(product(*blocks)))
-        return Case(
-            name, total, len(combinations), ours.wall, total * typical(ffmpeg).wall, total * typical(moviepy).wall
-        )
+
+def quality(inputs: Inputs, scale: Scale, folder: Path) -> list[Quality]:
+    """Clips of one size and rate from three encoders, which have to be encoded unless asked otherwise."""
+    clips = next(zip(*inputs.different, strict=True))
+    folder.mkdir(parents=True)
+    body = crosscut_way.request("one", [[clip] for clip in clips], inputs.music, scale.text)
+    _, report = crosscut_way.render(body, folder / "data", folder / "ours")
+    assert (report["made"], report["clips_encoded"]) == (1, len(clips)), report
+    _others([clips], inputs, scale, folder)
+    (ours,) = (folder / "ours").rglob("*.mp4")
+    made = {"crosscut": ours, "ffmpeg": folder / "ffmpeg 0.mp4", "MoviePy": folder / "moviepy 0.mp4"}
+    return [Quality(way, path.stat().st_size, ffmpeg_way.ssim(path, clips)) for way, path in made.items()]
+
+
+def _others(
+    combinations: Sequence[Sequence[Path]], inputs: Inputs, scale: Scale, folder: Path
+) -> tuple[list[Cost], list[Cost]]:
+    """The same combinations with ffmpeg and with MoviePy."""
+    frame, length = Format(*scale.frame, Fraction(30)), Fraction(3 * scale.seconds)
+    music, voice = inputs.music, inputs.voice
+    outputs = [[folder / f"{way} {number}.mp4" for number in range(len(combinations))] for way in ("ffmpeg", "moviepy")]
+    ffmpeg = [
+        ffmpeg_way.render(clips, music, voice, frame, length, output)
+        for clips, output in zip(combinations, outputs[0], strict=True)
+    ]
+    return ffmpeg, fresh(moviepy_way.render_all, combinations, music, voice, scale.frame, outputs[1])

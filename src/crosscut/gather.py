@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
-from crosscut.errors import CrosscutError, FetchError
+from crosscut.errors import CrosscutError, FetchError, StorageError
 from crosscut.guard import redact
 from crosscut.media import ClipFacts, Target
 from crosscut.plan import Plan, SpokenLine
@@ -53,7 +53,7 @@ def shown(source: str) -> str:
 def sentence(source: str, error: CrosscutError) -> str:
     """The error's sentence, naming the source once and never its signed query."""
     name = shown(source)
-    return error.public if isinstance(error, FetchError) else f"{name}: {error.public}"
+    return error.public if isinstance(error, FetchError | StorageError) else f"{name}: {error.public}"
 
 
 def gather(request: Request, base: Path | None, workshop: Workshop) -> Gathered:

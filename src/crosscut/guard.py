@@ -185,7 +185,10 @@ class Guard(httpcore2.NetworkBackend):
         known = (host.lower(), port) in self._allow
         if port not in self._ports and not known:
             ports = ", ".join(str(usual) for usual in sorted(self._ports))
-            raise RefusedError(f"uses port {port}; only {ports} can be used", "port_not_allowed")
+            raise RefusedError(
+                f"uses port {port}; use {ports}, or let {host}:{port} through with CROSSCUT_FETCH_ALLOW",
+                "port_not_allowed",
+            )
         try:
             addresses = _in_background(lambda: self._resolver(host, port), self._watch, seconds)
         except (OSError, UnicodeError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from crosscut.refusals import kind_of, problem
+from crosscut.refusals import kind_of, problem, quoted
 
 NAMED_FORMATS = {"9:16": (1080, 1920), "1:1": (1080, 1080), "4:5": (1080, 1350), "16:9": (1920, 1080)}
 SIDES = range(64, 4097)
@@ -19,7 +19,7 @@ NTSC_RATES = (Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001
 
 def format_size(value: object) -> tuple[int, int]:
     """Width and height in pixels."""
-    shown = f"must be one of {', '.join(NAMED_FORMATS)} or a size like 1080x1920"
+    shown = f"must be {', '.join(map(quoted, NAMED_FORMATS))} or a size like {quoted('1080x1920')}"
     if not isinstance(value, str):
         raise problem(f"{shown}, not {kind_of(value)}")
     text = value.replace(" ", "")
@@ -41,7 +41,7 @@ def frame_rate(value: object) -> Fraction | None:
     """
     if value is None:
         return None
-    wanted = "must be a number from 1 to 60, or a fraction like 30000/1001"
+    wanted = 'must be a number from 1 to 60, or a fraction like "30000/1001"'
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise problem(f"{wanted}, not {kind_of(value)}")
     text = value.strip() if isinstance(value, str) else ""

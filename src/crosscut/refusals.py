@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticCustomError
@@ -29,16 +29,28 @@ _WANTED = {
     "string_type": "a text",
     "list_type": "a list",
     "dict_type": "an object",
-    "model_type": "an object",
+    "model_type": 'an object like {"text": "Hello"}',
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
 }
-_RANGES = {"seed": "from 0 to 9,223,372,036,854,775,807", "select.count": "1 or more", "music_gain": "from -40 to 0"}
+_WANTED_IN: Mapping[tuple[int | str, str], str] = {
+    ("video_blocks", "string_type"): f'a link like "{EXAMPLE_LINK}"',
+    ("audio_blocks", "string_type"): f'a link like "{EXAMPLE_LINK}"',
+    ("video_blocks", "dict_type"): f'an object like {{"hook": ["{EXAMPLE_LINK}"]}}',
+    ("audio_blocks", "dict_type"): f'an object like {{"music": ["{EXAMPLE_LINK}"]}}',
+    ("voice_blocks", "dict_type"): 'an object like {"greetings": [{"text": "Hello"}]}',
+    ("select", "model_type"): 'an object like {"count": 50}',
+}
+_RANGES = {
+    "seed": "a whole number from 0 to 9,223,372,036,854,775,807",
+    "select.count": "1 or more",
+    "music_gain": "a number from -40 to 0",
+}
 _MISSING = {
     "task_name": "give the task a name, which becomes its folder",
     "video_blocks": f'send at least one block like {{"hook": ["{EXAMPLE_LINK}"]}}',
-    "count": "send how many variations you want",
+    "count": "send how many combinations to make",
     "text": "write what to say",
 }
 
@@ -53,9 +65,12 @@ def problem(sentence: str) -> PydanticCustomError:
 
 
 def first_refusal(error: ValidationError, known_fields: KnownFields) -> RequestError:
-    """The first mistake in full and the number of the others."""
-    problems = [_sentence(details, known_fields) for details in error.errors(include_url=False)]
-    return refusal(_with_rest(problems[0], len(problems) - 1))
+    """One mistake in full and the number of the others.
+
+    An unknown field goes before the rest: often it is a missing one misspelt.
+    """
+    found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
+    return refusal(_with_rest(_sentence(found[0], known_fields), len(found) - 1))
 
 
 def quoted(name: str) -> str:
@@ -94,19 +109,29 @@ def _sentence(details: ErrorDetails, known_fields: KnownFields) -> str:
         case "literal_error":
             sentence = f"{place} must be {details['ctx']['expected'].replace(chr(39), chr(34))}."
         case "string_unicode":
-            sentence = f"{place or 'A field name'} holds half of a surrogate pair, which is no character; remove it."
+            sentence = f"{place or 'A field name'} holds a broken character, half of a surrogate pair; remove it."
         case _ if found in _WANTED and _WANTED[found] != kind_of(value):
-            shown = value if isinstance(value, float) else kind_of(value)
-            sentence = f"{place} must be {_WANTED[found]}, not {shown}."
+            wanted = _WANTED_IN.get((location[0], found), _WANTED[found])
+            sentence = f"{place} must be {wanted}, not {kind_of(value)}{_remedy(wanted, value)}."
         case _:
             sentence = f"{place} must be {_RANGES.get(place, 'another value')}."
     return sentence
 
 
+def _remedy(wanted: str, value: object) -> str:
+    if "number" in wanted and isinstance(value, str):
+        return "; write it without quotes"
+    if wanted == "a whole number" and isinstance(value, float):
+        return " with a decimal point"
+    if wanted == "a list" and isinstance(value, str | dict):
+        return "; put it in [ ]"
+    return ""
+
+
 def _unknown_field(name: str, place: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name[:100], known, n=1)
     return f"{place} is not a known field; " + (
-        f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+        f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}."
     )
 
 

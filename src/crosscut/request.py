@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,7 +29,7 @@ from crosscut.errors import RequestError
 from crosscut.media import Fit, Join  # noqa: TC001  pydantic reads them when it builds the models
 from crosscut.naming import NameTemplate, printable
 from crosscut.notation import format_size, frame_rate
-from crosscut.refusals import EXAMPLE_LINK, Location, first_refusal, kind_of, problem, refusal
+from crosscut.refusals import EXAMPLE_LINK, Location, first_refusal, kind_of, problem, quoted, refusal
 from crosscut.strictjson import read_json
 
 if TYPE_CHECKING:
@@ -145,28 +146,26 @@ def _has_control(text: str, allowed: str = "") -> bool:
     return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") and c not in allowed for c in text)
 
 
-def _check_label(text: str, limit: int) -> str:
-    text = text.strip()
-    if not text:
-        raise problem("is empty; give it a name")
+def _check_label(text: str, limit: int, subject: str = "") -> str:
+    if not text.strip():
+        raise problem(f"{subject}is empty; write one")
     if len(text) > limit:
-        raise problem(f"is longer than {limit:,} characters; shorten it")
+        raise problem(f"{subject}is longer than {limit:,} characters; shorten it")
     if _has_control(text):
-        raise problem("holds a line break or another control character; remove it")
+        raise problem(f"{subject}holds a line break or another control character; remove it")
     return text
 
 
 def _task_name(text: str, info: ValidationInfo) -> str:
-    return _check_label(text, _context(info).limits.task_name)
+    return _check_label(text.strip(), _context(info).limits.task_name)
 
 
 def _block_name(text: str, info: ValidationInfo) -> str:
-    _check_label(text, _context(info).limits.task_name)
-    return text
+    return _check_label(text, _context(info).limits.task_name, "has a name that ")
 
 
 def _voice(text: str | None) -> str | None:
-    return _check_label(text, 200) if text and text.strip() else None
+    return _check_label(text.strip(), 200) if text and text.strip() else None
 
 
 def _text(text: str, info: ValidationInfo) -> str:
@@ -175,7 +174,7 @@ def _text(text: str, info: ValidationInfo) -> str:
     if not text:
         raise problem("is blank; write what to say or remove the line")
     if len(text) > limit:
-        raise problem(f"has {len(text):,} characters; at most {limit:,} can be spoken, so split it")
+        raise problem(f"has {len(text):,} characters; at most {limit:,} can be spoken, so shorten it")
     if _has_control(text, allowed="\n\t"):
         raise problem("holds a control character; remove it")
     return text
@@ -198,7 +197,7 @@ def _source(text: str, info: ValidationInfo) -> str:
             return text
         raise problem(f"must be {wanted}")
     if scheme[1].lower() not in ("http", "https"):
-        raise problem(f"starts with {printable(scheme[1], 20)}: which is not read; give {wanted}")
+        raise problem(f"starts with {quoted(printable(scheme[1], 20) + ':')}, which is not supported; give {wanted}")
     _check_link(text)
     return text
 
@@ -228,11 +227,11 @@ def _video_blocks(blocks: dict[str, list[str]], info: ValidationInfo) -> dict[st
     if not blocks:
         raise problem(f'has no blocks: add one like {{"hook": ["{EXAMPLE_LINK}"]}}')
     if len(blocks) > limit:
-        raise problem(f"has {len(blocks):,} blocks; at most {limit} follow one another in a video")
+        raise problem(f"has {len(blocks):,} blocks; at most {limit} can follow one another in a video, so remove some")
     return blocks
 
 
-def _clip_sound(value: str) -> str:
+def _clip_sound(value: object) -> object:
     if value == "keep":
         raise problem('"keep" is not possible: this version mixes no clip sound yet; leave it out or send "mute"')
     return value
@@ -240,10 +239,12 @@ def _clip_sound(value: str) -> str:
 
 def _formats(formats: list[tuple[int, int]]) -> list[tuple[int, int]]:
     if len(formats) > MAX_FORMATS:
-        raise problem(f"has {len(formats)} entries; at most {MAX_FORMATS} are made in one task")
+        raise problem(f"has {len(formats)} entries; at most {MAX_FORMATS} can be made in one task, so remove some")
     if len(set(formats)) < len(formats):
-        width, height = next(f for position, f in enumerate(formats) if f in formats[:position])
-        raise problem(f"holds {width}x{height} twice; remove one")
+        second = next(position for position, f in enumerate(formats) if f in formats[:position])
+        width, height = formats[second]
+        first = formats.index((width, height))
+        raise problem(f"holds {width}x{height} twice, at [{first}] and [{second}]; remove one")
     return formats
 
 
@@ -296,7 +297,7 @@ class _Body(_Model):
     text_to_speech: list[_Line] | None = None
     voice_blocks: dict[_BlockName, list[_Lines]] | None = None
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    clip_sound: Annotated[ClipSound, AfterValidator(_clip_sound)] = "mute"
+    clip_sound: Annotated[Literal["mute"], BeforeValidator(_clip_sound)] = "mute"
     formats: Annotated[list[Annotated[Any, PlainValidator(format_size)]], AfterValidator(_formats)] | None = None
     fps: Annotated[Any, PlainValidator(frame_rate)] = None
     fit: Fit = "blur"
@@ -311,7 +312,7 @@ class _Body(_Model):
         limits = _context(info).limits
         given = [field for field in _SPEECH if field in self.model_fields_set]
         if len(given) > 1:
-            raise problem(f"{given[0]} and {given[1]} are the same field: send one of them.")
+            raise problem(f"{given[0]} and {given[1]} both say what to speak: send only one of them.")
         sources = sum(map(len, self.video_blocks.values())) + sum(map(len, (self.audio_blocks or {}).values()))
         if sources > limits.sources:
             raise problem(f"{sources:,} links are too many for one task; send at most {limits.sources:,}.")
@@ -364,14 +365,15 @@ def _check_amount(request: Request, limits: RequestLimits) -> None:
     shape = " × ".join(map(str, request.sizes)) + " clips"
     if total > MAX_COMBINATIONS:
         raise refusal(
-            f"{total:,} combinations ({shape}) are too many to choose from: at most {MAX_COMBINATIONS:,} are; "
+            f"{total:,} combinations ({shape}) are too many to choose from: the most is {MAX_COMBINATIONS:,}; "
             "shorten a block."
         )
     formats = max(1, len(request.formats))
     variations = request.combinations * formats
     if variations > limits.variations:
         shape += f" in {formats} formats" if formats > 1 else ""
-        change = "shorten a block or send select.count" if request.count is None else "send a smaller select.count"
+        fewer = "send a smaller select.count"
+        change = fewer if request.count else 'shorten a block or choose some, like "select": {"count": 100}'
         raise refusal(
             f"{variations:,} variations ({shape}) are too many: at most {limits.variations:,} are made in one task; "
             f"{change}."

@@ -21,14 +21,18 @@ def read_json(body: str | bytes | Mapping[str, Any], *, most_bytes: int, most_le
     """
     text = "" if len(body) > most_bytes else _text_of(body)
     if len(body) > most_bytes or len(text.encode(errors="surrogatepass")) > most_bytes:
-        raise refusal(f"The request is larger than {most_bytes:,} bytes; make it smaller.")
+        raise refusal(f"The request is larger than {most_bytes:,} bytes; send fewer links or texts.")
+    if not text.strip():
+        raise refusal('The request is empty; send an object like {"task_name": ...}.')
     if _depth(text) > most_levels:
         raise refusal(f"The request is nested deeper than {most_levels} levels; send plain lists of links.")
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise refusal(f"The request is not valid JSON at {place}: {error.msg[:1].lower()}{error.msg[1:]}.") from None
+        found = (
+            f"{error.msg[:1].lower()}{error.msg[1:].removesuffix(' at')} at line {error.lineno}, column {error.colno}"
+        )
+        raise refusal(f"The request is not valid JSON: {found}; check quotes and commas there.") from None
     except ValueError:  # int() refuses more than a few thousand digits
         raise refusal("The request holds a number with too many digits; shorten it.") from None
 
@@ -69,4 +73,4 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise refusal(f"The request holds {word}, which is not a JSON number; use a finite one.")
+    raise refusal(f"The request holds {word}, which is not a JSON number; send a plain number.")

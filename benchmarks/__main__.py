@@ -1,0 +1,79 @@
+"""`python -m benchmarks`: measure everything, print the page and write it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks import ffmpeg_way
+from benchmarks.clips import make_inputs
+from benchmarks.encoding import encodings
+from benchmarks.pieces import pieces
+from benchmarks.report import Results, page
+from benchmarks.scale import FULL, QUICK
+from benchmarks.videos import cases, quality
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    options = _options()
+    scale = QUICK if options.quick else FULL
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="crosscut-bench-", dir=options.scratch) as name:
+        folder = Path(name)
+        _say("making clips")
+        (folder / "inputs").mkdir()
+        inputs = make_inputs(folder / "inputs", scale)
+        _say("timing all combinations")
+        made = cases(inputs, scale, folder / "cases")
+        _say("comparing quality")
+        qualities = quality(inputs, scale, folder / "quality")
+        _say("encoding single clips")
+        encoded = encodings(inputs, scale, folder / "encodings", sorted({1, cores}))
+        _say("splicing and writing")
+        results = Results(
+            machine=_machine(cores, options.date),
+            seconds=scale.seconds,
+            cases=made,
+            qualities=qualities,
+            encodings=encoded,
+            pieces=pieces(inputs, scale, folder / "pieces"),
+        )
+    text = page(results)
+    print(text)
+    if not options.quick:
+        PAGE.write_text(text, encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny inputs, page not written: does it run at all?")
+    parser.add_argument("--scratch", type=Path, help="folder on the disk to measure (6 GB); default: the usual one")
+    parser.add_argument("--date", default=time.strftime("%Y-%m-%d"), help="day named on the page; default: today")
+    return parser.parse_args()
+
+
+def _machine(cores: int, date: str) -> str:
+    versions = ", ".join(
+        f"{name} {version(package)}"
+        for name, package in (("crosscut", "crosscut"), ("MoviePy", "moviepy"), ("PyAV", "av"))
+    )
+    return (
+        f"{date}: {cores} cores ({platform.machine()}), {platform.system()} {platform.release()},"
+        f" Python {platform.python_version()}, {versions}, ffmpeg {ffmpeg_way.version()}."
+    )
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%X')}  {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

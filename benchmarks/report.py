@@ -1,0 +1,196 @@
+"""The measurements as a page of Markdown tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from benchmarks.encoding import Encoding
+    from benchmarks.pieces import Pieces
+    from benchmarks.videos import Case, Quality
+
+FASTER_ENCODED, FASTER_JOINED = 10, 50
+PLAN_SECONDS = 0.005
+SLOWER_THAN_CP = 1.5
+SLOWER_THAN_FFMPEG = 1.1
+MEMORY_GROWTH = 1.1
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Results:
+    machine: str
+    """A sentence."""
+    seconds: int
+    """Length of a clip."""
+    cases: Sequence[Case]
+    pieces: Sequence[Pieces]
+    encodings: Sequence[Encoding]
+    qualities: Sequence[Quality]
+
+
+def page(results: Results) -> str:
+    parts = (
+        _head(results),
+        _cases(results.cases, results.seconds),
+        _pieces(results.pieces),
+        _encodings(results.encodings),
+        _qualities(results.qualities),
+    )
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _head(results: Results) -> Iterator[str]:
+    yield "# Benchmarks"
+    yield ""
+    yield "Made by `make bench`, which compares in one run on the same inputs: change no number by hand."
+    yield results.machine
+    yield ""
+    yield from _table(
+        ("", "expected", "measured", ""),
+        (
+            (name, expected, measured, "yes" if met else "**missed**")
+            for name, expected, measured, met in _goals(results)
+        ),
+    )
+
+
+def _goals(results: Results) -> Iterator[tuple[str, str, str, bool]]:
+    for case, least in zip(results.cases, (FASTER_ENCODED, FASTER_JOINED, FASTER_JOINED), strict=True):
+        faster = case.moviepy / case.crosscut
+        yield f"faster than MoviePy, {case.name.partition(':')[0]}", f"≥ {least}×", f"{faster:.1f}×", faster >= least
+    cpu = max(each.cpu for each in results.pieces)
+    yield "processor time of a variation", f"≤ {1000 * PLAN_SECONDS:g} ms", f"{1000 * cpu:.1f} ms", cpu <= PLAN_SECONDS
+    for name, ratios in (
+        ("writing against `cp`", [each.writing.unsynced / each.writing.cp for each in results.pieces]),
+        (
+            "delivering against `cp` and `sync -f`",
+            [each.writing.delivered / each.writing.cp_synced for each in results.pieces],
+        ),
+    ):
+        yield name, f"≤ {SLOWER_THAN_CP}×", _span(ratios), max(ratios) <= SLOWER_THAN_CP
+    small = [each.memory for each in results.pieces[1:]]
+    growth = small[-1] / small[0]
+    counts = f"{results.pieces[1].variations} → {results.pieces[-1].variations:,}"
+    yield f"peak memory, {counts} variations", f"≤ {MEMORY_GROWTH}×", f"{growth:.2f}×", growth <= MEMORY_GROWTH
+    for name, ratios in (
+        (
+            "encoding against ffmpeg, on the clock",
+            [each.crosscut.wall / each.ffmpeg.wall for each in results.encodings],
+        ),
+        (
+            "encoding against ffmpeg, processor time",
+            [each.crosscut.cpu / each.ffmpeg.cpu for each in results.encodings],
+        ),
+    ):
+        yield name, f"≤ {SLOWER_THAN_FFMPEG}×", _span(ratios), max(ratios) <= SLOWER_THAN_FFMPEG
+    ours, moviepy = results.qualities[0], results.qualities[-1]
+    smaller = ours.bytes / moviepy.bytes
+    yield "bytes against MoviePy", "≤ 1×", f"{smaller:.2f}×", smaller <= 1
+    better = ours.ssim - moviepy.ssim
+    yield "similarity to the clips (SSIM) against MoviePy", "≥ 0", f"{better:+.4f}", better >= 0
+
+
+def _span(ratios: Sequence[float]) -> str:
+    return f"{min(ratios):.2f}–{max(ratios):.2f}×"
+
+
+def _cases(cases: Sequence[Case], seconds: int) -> Iterator[str]:
+    yield "## Every combination of three blocks of three clips"
+    yield ""
+    yield (
+        f"{cases[0].variations} videos of three clips of {seconds} s with looped music and a voice-over. crosscut: the"
+        " whole `crosscut render` with an empty data folder, files synced and hashed. ffmpeg (concat filter) and"
+        f" MoviePy: one render for each combination, preset ultrafast; {cases[0].timed} are timed and their median is"
+        f" multiplied by {cases[0].variations}. Clips of another shape get a blurred backdrop from crosscut, black"
+        " borders from ffmpeg, and are stretched by MoviePy, which is its cheapest way."
+    )
+    yield ""
+    yield from _table(
+        ("clips", "crosscut", "ffmpeg", "MoviePy", "than ffmpeg", "than MoviePy"),
+        (
+            (
+                case.name,
+                f"{case.crosscut:.1f} s",
+                f"{case.ffmpeg:.0f} s",
+                f"{case.moviepy:.0f} s",
+                f"{case.ffmpeg / case.crosscut:.1f}× faster",
+                f"{case.moviepy / case.crosscut:.1f}× faster",
+            )
+            for case in cases
+        ),
+    )
+
+
+def _pieces(pieces: Sequence[Pieces]) -> Iterator[str]:
+    yield "## Once the pieces exist"
+    yield ""
+    yield (
+        "The whole job without the start of the program. CPU: planning and splicing of one variation, written nowhere."
+        " Written: plain files, against `cp -r` of them. Delivered: as `crosscut render` does, each file synced and"
+        " hashed (SHA-256), against `cp -r` and one `sync -f`. Memory: VmHWM while delivering."
+    )
+    yield ""
+    yield from _table(
+        ("", "variations", "MB", "CPU each", "written", "`cp`", "", "delivered", "`cp`, `sync -f`", "", "memory"),
+        (
+            (
+                each.name,
+                f"{each.variations:,}",
+                f"{each.bytes / MEGABYTE:,.0f}",
+                f"{1000 * each.cpu:.1f} ms",
+                f"{each.writing.unsynced:.2f} s",
+                f"{each.writing.cp:.2f} s",
+                f"{each.writing.unsynced / each.writing.cp:.2f}×",
+                f"{each.writing.delivered:.2f} s",
+                f"{each.writing.cp_synced:.2f} s",
+                f"{each.writing.delivered / each.writing.cp_synced:.2f}×",
+                f"{each.memory / MEGABYTE:.0f} MB",
+            )
+            for each in pieces
+        ),
+    )
+
+
+def _encodings(encodings: Sequence[Encoding]) -> Iterator[str]:
+    yield "## One clip encoded"
+    yield ""
+    yield "In the sandbox, against the ffmpeg command line with the same filters, x264 options and threads."
+    yield ""
+    yield from _table(
+        ("clip", "threads", "crosscut", "ffmpeg", "", "CPU crosscut", "CPU ffmpeg", ""),
+        (
+            (
+                each.name,
+                str(each.threads),
+                f"{each.crosscut.wall:.2f} s",
+                f"{each.ffmpeg.wall:.2f} s",
+                f"{each.crosscut.wall / each.ffmpeg.wall:.2f}×",
+                f"{each.crosscut.cpu:.2f} s",
+                f"{each.ffmpeg.cpu:.2f} s",
+                f"{each.crosscut.cpu / each.ffmpeg.cpu:.2f}×",
+            )
+            for each in encodings
+        ),
+    )
+
+
+def _qualities(qualities: Sequence[Quality]) -> Iterator[str]:
+    yield "## Size and likeness of one video"
+    yield ""
+    yield "Three clips of one size and rate, encoded anew; SSIM of all frames against those of the clips."
+    yield ""
+    yield from _table(
+        ("", "MB", "SSIM"), ((each.way, f"{each.bytes / MEGABYTE:.2f}", f"{each.ssim:.4f}") for each in qualities)
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
