@@ -98,8 +98,7 @@ def make_clip(
     travel = 2 * frames
     luma = texture(width + travel, height + travel, seed)
     colours = [texture((width + travel) // 2, (height + travel) // 2, seed + shift) // 4 + 96 for shift in (1000, 2000)]
-    draw = np.random.default_rng(seed)
-    grain = [np.rint(draw.normal(0, GRAIN, (height, width))).astype(np.int16) for _ in range(5)]
+    grain = [grain_of(width, height, seed + number) for number in range(5)]
     with av.open(str(path), "w", format="mp4") as sink:
         stream = sink.add_stream("libx264", rate=fps, options=encoder)
         context = stream.codec_context
@@ -108,8 +107,7 @@ def make_clip(
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         for number in range(frames):
             x, y = 2 * number, round(frames * (1 + np.sin(number / 20)) / 2) * 2
-            window = luma[y : y + height, x : x + width] + grain[number % len(grain)]
-            planes = [np.clip(window, 16, 235).astype(np.uint8)]
+            planes = [luma[y : y + height, x : x + width] + grain[number % len(grain)]]
             planes += [
                 plane[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2].reshape(-1, width) for plane in colours
             ]
@@ -118,15 +116,26 @@ def make_clip(
 
 
 def texture(width: int, height: int, seed: int) -> Picture:
+    """Luma with room for `grain_of` within the limits of video (16 to 235)."""
     draw = np.random.default_rng(seed)
     total = np.zeros((height, width), np.float32)
     for spot in OCTAVES:
         spots = draw.integers(0, 256, (height // spot + 2, width // spot + 2), np.uint8)
-        grown = VideoFrame.from_ndarray(spots, format="gray").reformat(width, height, interpolation="BICUBIC")
-        total += spot * grown.to_ndarray().astype(np.float32)
+        total += spot * enlarged(spots, width, height).astype(np.float32)
     low, high = np.percentile(total, (0.5, 99.5))
-    picture: Picture = np.clip((total - low) / (high - low) * 219 + 16, 16, 235).astype(np.uint8)
+    picture: Picture = (np.clip((total - low) / (high - low), 0, 1) * 187 + 32).astype(np.uint8)
     return picture
+
+
+def grain_of(width: int, height: int, seed: int) -> Picture:
+    """Noise of two pixels' size, as cameras leave it, modulo 256: to be added without a thought of overflow."""
+    noise = np.random.default_rng(seed).normal(128, 2 * GRAIN, (height // 2, width // 2))
+    return enlarged(np.clip(noise, 114, 142).astype(np.uint8), width, height) - np.uint8(128)
+
+
+def enlarged(picture: Picture, width: int, height: int) -> Picture:
+    grown: Picture = VideoFrame.from_ndarray(picture, format="gray").reformat(width, height, interpolation="BICUBIC").to_ndarray()
+    return grown
 
 
 def make_music(path: Path, seconds: int = 8) -> None:

@@ -271,3 +271,27 @@ def test_a_killed_run_goes_on_where_it_ended(project):
         assert hashlib.sha256(data).hexdigest() == row["sha256"]
     again = json.loads(subprocess.run(command, cwd=project, check=True, capture_output=True).stdout)
     assert (again["made"], again["kept"]) == (0, 16)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_at_once_and_leaves_no_process(project, number):
+    for clip in range(3):
+        make_clip(project / f"{clip}.mp4", frames=300, fps=25, size=(640, 960), first=clip)
+    write_request(project, video_blocks={"a": ["0.mp4", "1.mp4", "2.mp4"]}, fps=30, formats=["1080x1920"])
+    command = [sys.executable, "-m", "crosscut", "render", "request.json", "--to", "out"]
+    victim = subprocess.Popen(command, cwd=project, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    for line in victim.stderr:
+        if '"probe"' in line:
+            break
+    time.sleep(0.5)
+    victim.send_signal(number)
+    start = time.monotonic()
+    _, rest = victim.communicate(timeout=30)
+    assert time.monotonic() - start < 5
+    assert victim.returncode == 130
+    assert rest.splitlines()[-1].startswith("crosscut: stopped")
+    with pytest.raises(ProcessLookupError):
+        for _ in range(50):
+            os.killpg(victim.pid, 0)
+            time.sleep(0.1)
+    assert not list((project / "out" / "my task").glob(".partial*"))

@@ -114,7 +114,7 @@ def test_voice_blocks_are_flattened_in_order() -> None:
 @pytest.mark.parametrize("empty", [[], None])
 def test_two_speech_fields_at_once_are_refused_even_when_one_is_empty(empty: Any) -> None:
     said = refusal(body(text_to_speach=[{"text": "a"}], text_to_speech=empty))
-    assert said == "text_to_speach and text_to_speech are the same field: send one of them."
+    assert said == "text_to_speach and text_to_speech both say what to speak: send only one of them."
     assert "voice_blocks" in refusal(body(voice_blocks={}, text_to_speech=[]))
 
 
@@ -137,12 +137,12 @@ def test_links_of_everyday_shape_are_kept_as_they_are(link: str) -> None:
 @pytest.mark.parametrize(
     ("link", "words"),
     [
-        ("file:///etc/passwd", "starts with file:"),
-        ("FILE:/etc/passwd", "starts with FILE:"),
-        ("gs://bucket/x.mp4", "starts with gs:"),
-        ("data:video/mp4;base64,AA", "starts with data:"),
-        ("concat:a|b", "starts with concat:"),
-        ("C:\\x.mp4", "starts with C:"),
+        ("file:///etc/passwd", 'starts with "file:"'),
+        ("FILE:/etc/passwd", 'starts with "FILE:"'),
+        ("gs://bucket/x.mp4", 'starts with "gs:"'),
+        ("data:video/mp4;base64,AA", 'starts with "data:"'),
+        ("concat:a|b", 'starts with "concat:"'),
+        ("C:\\x.mp4", 'starts with "C:"'),
         ("a.mp4", "must be a link"),
         ("//e.com/a.mp4", "must be a link"),
         ("/etc/passwd", "must be a link"),
@@ -218,20 +218,35 @@ def test_frame_rates_are_exact(sent: Any, kept: Any) -> None:
     "sent", [0, -1, 0.5, 61, 60.1, True, "1/0", "0/5", "1e3", "1e999999999", "x", "", "30000/1009", [], {}, 10**400]
 )
 def test_impossible_frame_rates_are_refused(sent: Any) -> None:
-    assert refusal(body(fps=sent)).startswith("fps must be a number from 1 to 60, or a fraction like 30000/1001")
+    assert refusal(body(fps=sent)).startswith('fps must be a number from 1 to 60, or a fraction like "30000/1001"')
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"task_name": None}, "task_name must be a text, not null."),
-        ({"task_name": "  "}, "task_name is empty; give it a name."),
+        ({"task_name": "  "}, "task_name is empty; write one."),
         ({"task_name": "a\u2028b"}, "task_name holds a line break or another control character; remove it."),
         ({"task_name": "\ud800"}, "task_name holds a line break or another control character; remove it."),
         ({"task_name": "x" * 201}, "task_name is longer than 200 characters; shorten it."),
-        ({"video_blocks": []}, "video_blocks must be an object, not a list."),
-        ({"video_blocks": {"h": LINK}}, "video_blocks.h must be a list, not a text."),
-        ({"video_blocks": {"h": [LINK, None]}}, "video_blocks.h[1] must be a text, not null."),
+        (
+            {"video_blocks": []},
+            'video_blocks must be an object like {"hook": ["https://example.com/clip.mp4"]}, not a list.',
+        ),
+        ({"video_blocks": {"h": LINK}}, "video_blocks.h must be a list, not a text; put it in [ ]."),
+        (
+            {"video_blocks": {"h": [LINK, {"url": LINK}]}},
+            'video_blocks.h[1] must be a link like "https://example.com/clip.mp4", not an object.',
+        ),
+        (
+            {"audio_blocks": {"m": [None]}},
+            'audio_blocks.m[0] must be a link like "https://example.com/music.mp3", not null.',
+        ),
+        ({"text_to_speach": {"text": "a"}}, "text_to_speach must be a list, not an object; put it in [ ]."),
+        (
+            {"voice_blocks": [{"text": "a"}]},
+            'voice_blocks must be an object like {"greetings": [{"text": "Hello"}]}, not a list.',
+        ),
         (
             {"video_blocks": {"block2": []}},
             "video_blocks.block2 has no clips: add at least one link or remove the block.",
@@ -240,8 +255,12 @@ def test_impossible_frame_rates_are_refused(sent: Any) -> None:
             {"video_blocks": {"a.b c": []}},
             'video_blocks["a.b c"] has no clips: add at least one link or remove the block.',
         ),
-        ({"video_blocks": {" ": [LINK]}}, 'video_blocks[" "] is empty; give it a name.'),
-        ({"text_to_speach": ["hi"]}, "text_to_speach[0] must be an object, not a text."),
+        ({"video_blocks": {" ": [LINK]}}, 'video_blocks[" "] has a name that is empty; write one.'),
+        (
+            {"video_blocks": {"h\n": [LINK]}},
+            'video_blocks["h�"] has a name that holds a line break or another control character; remove it.',
+        ),
+        ({"text_to_speach": ["hi"]}, 'text_to_speach[0] must be an object like {"text": "Hello"}, not a text.'),
         ({"text_to_speach": [{"voice": "x"}]}, "text_to_speach[0].text is missing: write what to say."),
         (
             {"text_to_speach": [{"text": " \n"}]},
@@ -261,40 +280,47 @@ def test_impossible_frame_rates_are_refused(sent: Any) -> None:
             {"voice_blocks": {"v": [{"text": ["a", 3]}]}},
             "voice_blocks.v[0].text must be a text or a list of texts, not a number.",
         ),
-        ({"seed": -1}, "seed must be from 0 to 9,223,372,036,854,775,807."),
-        ({"seed": 10**400}, "seed must be from 0 to 9,223,372,036,854,775,807."),
-        ({"seed": 1.5}, "seed must be a whole number, not 1.5."),
+        ({"seed": -1}, "seed must be a whole number from 0 to 9,223,372,036,854,775,807."),
+        ({"seed": 10**400}, "seed must be a whole number from 0 to 9,223,372,036,854,775,807."),
+        ({"seed": 1.5}, "seed must be a whole number, not a number with a decimal point."),
         ({"seed": True}, "seed must be a whole number, not true or false."),
-        ({"seed": "7"}, "seed must be a whole number, not a text."),
+        ({"seed": "7"}, "seed must be a whole number, not a text; write it without quotes."),
         (
             {"clip_sound": "keep"},
             'clip_sound "keep" is not possible: this version mixes no clip sound yet; leave it out or send "mute".',
         ),
-        ({"clip_sound": 1}, 'clip_sound must be "mute" or "keep".'),
-        ({"formats": "9:16"}, "formats must be a list, not a text."),
-        ({"formats": ["9:17"]}, "formats[0] must be one of 9:16, 1:1, 4:5, 16:9 or a size like 1080x1920."),
+        ({"clip_sound": 1}, 'clip_sound must be "mute".'),
+        ({"formats": "9:16"}, "formats must be a list, not a text; put it in [ ]."),
+        ({"formats": ["9:17"]}, 'formats[0] must be "9:16", "1:1", "4:5", "16:9" or a size like "1080x1920".'),
         (
             {"formats": ["1:1", 4]},
-            "formats[1] must be one of 9:16, 1:1, 4:5, 16:9 or a size like 1080x1920, not a number.",
+            'formats[1] must be "9:16", "1:1", "4:5", "16:9" or a size like "1080x1920", not a number.',
         ),
         ({"formats": ["1081x1920"]}, "formats[0] must have even sides from 64 to 4,096 pixels."),
         ({"formats": ["62x100"]}, "formats[0] must have even sides from 64 to 4,096 pixels."),
-        ({"formats": ["9:16", "1080x1920"]}, "formats holds 1080x1920 twice; remove one."),
-        ({"formats": [f"{n}x100" for n in range(64, 82, 2)]}, "formats has 9 entries; at most 8 are made in one task."),
+        ({"formats": ["1:1", "9:16", "1080x1920"]}, "formats holds 1080x1920 twice, at [1] and [2]; remove one."),
+        (
+            {"formats": [f"{n}x100" for n in range(64, 82, 2)]},
+            "formats has 9 entries; at most 8 can be made in one task, so remove some.",
+        ),
         ({"fit": "stretch"}, 'fit must be "pad", "crop" or "blur".'),
         ({"join": None}, 'join must be "safe" or "wide".'),
-        ({"select": 5}, "select must be an object, not a number."),
-        ({"select": {}}, "select.count is missing: send how many variations you want."),
+        ({"select": 5}, 'select must be an object like {"count": 50}, not a number.'),
+        ({"select": {}}, "select.count is missing: send how many combinations to make."),
         ({"select": {"count": 0}}, "select.count must be 1 or more."),
+        ({"select": {"count": 5.0}}, "select.count must be a whole number, not a number with a decimal point."),
         ({"select": {"cuont": 5, "count": 5}}, "select.cuont is not a known field; did you mean count?"),
-        ({"music_gain": 1}, "music_gain must be from -40 to 0."),
-        ({"music_gain": "-14"}, "music_gain must be a number, not a text."),
+        ({"music_gain": 1}, "music_gain must be a number from -40 to 0."),
+        ({"music_gain": "-14"}, "music_gain must be a number, not a text; write it without quotes."),
         ({"voice_overflow": "cut"}, 'voice_overflow must be "hold", "speed", "choose" or "refuse".'),
         ({"name": "{clips}"}, "name: put {index} or {code} in it, so that no two videos get the same name."),
         ({"name": 3}, "name must be a text, not a number."),
         ({"video_block": {}}, "video_block is not a known field; did you mean video_blocks?"),
-        ({"zz\n": 1, "fit": "x"}, 'fit must be "pad", "crop" or "blur" (and 1 more mistake).'),
-        ({"zz\ud800": 1}, "A field name holds half of a surrogate pair, which is no character; remove it."),
+        (
+            {"seed": -1, "fit": "x"},
+            "seed must be a whole number from 0 to 9,223,372,036,854,775,807 (and 1 more mistake).",
+        ),
+        ({"zz\ud800": 1}, "A field name holds a broken character, half of a surrogate pair; remove it."),
     ],
 )
 def test_a_mistake_is_named_by_place_with_what_to_change(changes: dict[str, Any], said: str) -> None:
@@ -302,12 +328,18 @@ def test_a_mistake_is_named_by_place_with_what_to_change(changes: dict[str, Any]
 
 
 def test_several_mistakes_name_the_first_and_count_the_rest() -> None:
-    said = refusal({"video_blocks": {"a": [], "b": ["x"]}, "sed": 1})
+    said = refusal({"video_blocks": {"a": [], "b": ["x"]}, "seed": -1})
     assert said == "task_name is missing: give the task a name, which becomes its folder (and 3 more mistakes)."
 
 
+def test_a_misspelt_field_is_named_rather_than_the_one_it_leaves_missing() -> None:
+    said = refusal({"taskName": "t", "video_blocks": {"hook": [LINK]}})
+    assert said == "taskName is not a known field; did you mean task_name? (and 1 more mistake)."
+
+
 def test_an_unknown_field_far_from_all_others_lists_them() -> None:
-    assert "known are task_name, video_blocks, " in refusal(body(qqqqqqqq=1))
+    assert "known here: task_name, video_blocks, " in refusal(body(qqqqqqqq=1))
+    assert refusal(body(select={"count": 1, "q\n": 1})) == 'select["q�"] is not a known field; known here: count.'
 
 
 def test_anything_but_control_characters_may_stand_in_a_task_name() -> None:
@@ -319,7 +351,10 @@ def test_anything_but_control_characters_may_stand_in_a_task_name() -> None:
     [
         ("[]", "must be an object"),
         ("null", "not null"),
-        ("", "not valid JSON at line 1, column 1"),
+        ("", "request is empty"),
+        (b" \n", "request is empty"),
+        ("{'a': 1}", "in double quotes at line 1, column 2; check quotes"),
+        ('{"a": "b', "unterminated string starting at line 1, column 7; check"),
         ('{"a": 1,}', "not valid JSON"),
         (b"\xff\xfe{}", "not UTF-8"),
         ('{"seed": 1, "seed": 2}', 'holds "seed" twice'),
@@ -380,7 +415,7 @@ def test_every_bound_is_a_limit_that_can_be_set() -> None:
 def test_variations_are_counted_before_anything_is_enumerated() -> None:
     assert refusal(body(video_blocks=clips(*[10] * 12))) == (
         "1,000,000,000,000 variations (10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 × 10 clips) are too many: "
-        "at most 1,000,000 are made in one task; shorten a block or send select.count."
+        'at most 1,000,000 are made in one task; shorten a block or choose a part, like "select": {"count": 100}.'
     )
     assert parse_request(body(video_blocks=clips(*[10] * 6))).combinations == 10**6
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,7 @@ app = App(
     name="crosscut",
     version=__version__,
     default_parameter=Parameter(negative="", show_default=False),
+    suppress_keyboard_interrupt=False,
     help="Every combination of your video clips, with music and a spoken voice-over, spliced instead of rendered.",
 )
 
@@ -178,4 +180,6 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def main() -> None:
+    # A polite end asked for by a supervisor is treated like Ctrl-C: children are stopped, the manifest is written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
@@ -78,7 +77,7 @@ def gather(request: Request, base: Path | None, workshop: Workshop) -> Gathered:
             return sentence(name, error)
         return source, facts
 
-    with ThreadPoolExecutor(DOWNLOADS, "fetch") as pool:
+    with workshop.pool(DOWNLOADS, "fetch") as pool:
         answers = dict(zip(wanted, pool.map(one, wanted), strict=True))
     found = {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
     broken = {name: answer for name, answer in answers.items() if isinstance(answer, str)}

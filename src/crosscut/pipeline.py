@@ -68,6 +68,9 @@ def produce(request: Request, base: Path | None, workshop: Workshop, destination
         production = Production(plan, gathered, speeches, workshop, delivery)
         try:
             production.run()
+        except BaseException:
+            workshop.cancelled.set()
+            raise
         finally:
             production.finish()
     seconds = workshop.telemetry.clock() - start
@@ -120,7 +123,7 @@ class Production:
     def finish(self) -> None:
         """Write the manifest of all that is known, also after an interruption; stops what still runs."""
         for pool in (self._writers, self._mixers, self._encoders):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
         head = {
             "task_name": self._plan.request.task_name,
             "crosscut": __version__,

@@ -24,6 +24,7 @@ KnownFields = Callable[[Location], Sequence[str]]
 """The names of the fields that are known where an unknown one was found."""
 
 EXAMPLE_LINK = "https://example.com/clip.mp4"
+EXAMPLE_MUSIC = "https://example.com/music.mp3"
 
 _WANTED = {
     "string_type": "a text",
@@ -34,11 +35,11 @@ _WANTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
 }
-_WANTED_IN: Mapping[tuple[int | str, str], str] = {
+_WANTED_IN: Mapping[tuple[int | str, str], str] = {  # by top-level field, where an example says more
     ("video_blocks", "string_type"): f'a link like "{EXAMPLE_LINK}"',
-    ("audio_blocks", "string_type"): f'a link like "{EXAMPLE_LINK}"',
+    ("audio_blocks", "string_type"): f'a link like "{EXAMPLE_MUSIC}"',
     ("video_blocks", "dict_type"): f'an object like {{"hook": ["{EXAMPLE_LINK}"]}}',
-    ("audio_blocks", "dict_type"): f'an object like {{"music": ["{EXAMPLE_LINK}"]}}',
+    ("audio_blocks", "dict_type"): f'an object like {{"music": ["{EXAMPLE_MUSIC}"]}}',
     ("voice_blocks", "dict_type"): 'an object like {"greetings": [{"text": "Hello"}]}',
     ("select", "model_type"): 'an object like {"count": 50}',
 }

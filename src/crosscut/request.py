@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -27,7 +27,7 @@ from pydantic import (
 
 from crosscut.errors import RequestError
 from crosscut.media import Fit, Join  # noqa: TC001  pydantic reads them when it builds the models
-from crosscut.naming import NameTemplate, printable
+from crosscut.naming import NameTemplate
 from crosscut.notation import format_size, frame_rate
 from crosscut.refusals import EXAMPLE_LINK, Location, first_refusal, kind_of, problem, quoted, refusal
 from crosscut.strictjson import read_json
@@ -119,7 +119,7 @@ def parse_request(
     if not isinstance(document, dict):
         raise refusal(f'The request must be an object like {{"task_name": ...}}, not {kind_of(document)}.')
     try:
-        checked = _Body.model_validate(document, context=_Context(local, limits))
+        checked = RequestBody.model_validate(document, context=_Context(local, limits))
     except ValidationError as error:
         raise first_refusal(error, _fields_beside) from None
     request = checked.request()
@@ -197,7 +197,7 @@ def _source(text: str, info: ValidationInfo) -> str:
             return text
         raise problem(f"must be {wanted}")
     if scheme[1].lower() not in ("http", "https"):
-        raise problem(f"starts with {quoted(printable(scheme[1], 20) + ':')}, which is not supported; give {wanted}")
+        raise problem(f"starts with {quoted(scheme[1] + ':')}, which is not supported; give {wanted}")
     _check_link(text)
     return text
 
@@ -287,7 +287,9 @@ _BlockName = Annotated[str, AfterValidator(_block_name)]
 _SPEECH = ("text_to_speach", "text_to_speech", "voice_blocks")
 
 
-class _Body(_Model):
+class RequestBody(_Model):
+    """The fields of the document, their types and defaults."""
+
     task_name: Annotated[str, AfterValidator(_task_name)]
     video_blocks: Annotated[
         dict[_BlockName, Annotated[list[_Source], AfterValidator(_clips)]], AfterValidator(_video_blocks)
@@ -308,7 +310,7 @@ class _Body(_Model):
     name: str | None = None
 
     @model_validator(mode="after")
-    def _whole(self, info: ValidationInfo) -> _Body:
+    def _whole(self, info: ValidationInfo) -> RequestBody:
         limits = _context(info).limits
         given = [field for field in _SPEECH if field in self.model_fields_set]
         if len(given) > 1:
@@ -357,7 +359,7 @@ _MODELS: dict[int | str, type[BaseModel]] = {
 
 
 def _fields_beside(location: Location) -> list[str]:
-    return list((_MODELS[location[0]] if len(location) > 1 else _Body).model_fields)
+    return list((_MODELS[location[0]] if len(location) > 1 else RequestBody).model_fields)
 
 
 def _check_amount(request: Request, limits: RequestLimits) -> None:
@@ -373,7 +375,7 @@ def _check_amount(request: Request, limits: RequestLimits) -> None:
     if variations > limits.variations:
         shape += f" in {formats} formats" if formats > 1 else ""
         fewer = "send a smaller select.count"
-        change = fewer if request.count else 'shorten a block or choose some, like "select": {"count": 100}'
+        change = fewer if request.count else 'shorten a block or choose a part, like "select": {"count": 100}'
         raise refusal(
             f"{variations:,} variations ({shape}) are too many: at most {limits.variations:,} are made in one task; "
             f"{change}."

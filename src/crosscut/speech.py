@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -84,7 +83,7 @@ class Speeches:
             self._workshop.telemetry.advance("speak")
             return SpokenLine(said.seconds)
 
-        with ThreadPoolExecutor(self._workshop.workers, "speak") as pool:
+        with self._workshop.pool(self._workshop.workers, "speak") as pool:
             answers = dict(zip(distinct, pool.map(one, distinct), strict=True))
         return tuple(answers[line] for line in self._lines)
 

@@ -84,6 +84,8 @@ class Telemetry:
     def failed(self, error: CrosscutError, **fields: Any) -> None:
         """Log why something was given up; `detail` is for this line only."""
         stage, code = error.stage, error.code
+        if code == "cancelled":
+            return
         self.log.warning("given up", stage=stage, code=code, reason=error.public, detail=error.detail, **fields)
 
 

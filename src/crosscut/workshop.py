@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from crosscut.sandbox import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from pathlib import Path
 
     from crosscut.artifacts import Lease
@@ -37,6 +38,17 @@ class Workshop:
     workers: int
     memory_bytes: int
     cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def pool(self, workers: int, name: str) -> Iterator[ThreadPoolExecutor]:
+        """Threads for this block; when it is left by an error, also Ctrl-C, their work is stopped, not waited for."""
+        with ThreadPoolExecutor(workers, name) as pool:
+            try:
+                yield pool
+            except BaseException:
+                self.cancelled.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def run(
         self,
