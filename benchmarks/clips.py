@@ -93,11 +93,9 @@ def make_inputs(folder: Path, scale: Scale) -> Inputs:
 def make_clip(
     path: Path, size: tuple[int, int], fps: Fraction, seconds: int, encoder: dict[str, str], seed: int
 ) -> None:
-    """A window that pans over a picture, under grain."""
+    """A camera that pans over a scene, and something in front of it that moves the other way, under grain."""
     (width, height), frames = size, round(seconds * fps)
-    travel = 2 * frames
-    luma = texture(width + travel, height + travel, seed)
-    colours = [texture((width + travel) // 2, (height + travel) // 2, seed + shift) // 4 + 96 for shift in (1000, 2000)]
+    scene = Scene(width, height, frames, seed)
     grain = [grain_of(width, height, seed + number) for number in range(5)]
     with av.open(str(path), "w", format="mp4") as sink:
         stream = sink.add_stream("libx264", rate=fps, options=encoder)
@@ -106,13 +104,40 @@ def make_clip(
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         for number in range(frames):
-            x, y = 2 * number, round(frames * (1 + np.sin(number / 20)) / 2) * 2
-            planes = [luma[y : y + height, x : x + width] + grain[number % len(grain)]]
-            planes += [
-                plane[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2].reshape(-1, width) for plane in colours
-            ]
-            sink.mux(stream.encode(VideoFrame.from_ndarray(np.concatenate(planes), format="yuv420p")))
+            luma, *colours = scene.planes(number)
+            luma += grain[number % len(grain)]
+            picture = np.concatenate([luma, *(colour.reshape(-1, width) for colour in colours)])
+            sink.mux(stream.encode(VideoFrame.from_ndarray(picture, format="yuv420p")))
         sink.mux(stream.encode(None))
+
+
+class Scene:
+    """Pictures with detail at every scale that move by quarters of a pixel, which is what makes them hard to encode."""
+
+    def __init__(self, width: int, height: int, frames: int, seed: int) -> None:
+        self._size = width, height
+        self._frames = frames
+        wide, high = width + 2 * frames + 4, height + 2 * frames + 4
+        luma = texture(wide, high, seed).astype(np.uint16)
+        after = np.roll(luma, -1, axis=1)
+        self._luma = [(((4 - part) * luma + part * after) // 4).astype(np.uint8) for part in range(4)]
+        self._colours = [texture(wide // 2, high // 2, seed + shift) // 4 + 96 for shift in (1000, 2000)]
+
+    def planes(self, number: int) -> list[Picture]:
+        """Luma and both chroma planes of a frame, to be kept and changed."""
+        width, height = self._size
+        planes = self._window(5 * number, self._frames + round(self._frames * np.sin(number / 20)), width, height)
+        front = self._window(7 * (self._frames - number), number, width // 2, height // 2)
+        for back, plane in zip(planes, front, strict=True):
+            rows, columns = plane.shape
+            back[rows // 2 : rows // 2 + rows, columns // 2 : columns // 2 + columns] = plane
+        return planes
+
+    def _window(self, quarters: int, y: int, width: int, height: int) -> list[Picture]:
+        x = quarters // 4
+        luma = self._luma[quarters % 4][y : y + height, x : x + width].copy()
+        colours = [plane[y // 2 : y // 2 + height // 2, x // 2 : x // 2 + width // 2].copy() for plane in self._colours]
+        return [luma, *colours]
 
 
 def texture(width: int, height: int, seed: int) -> Picture:
@@ -134,7 +159,9 @@ def grain_of(width: int, height: int, seed: int) -> Picture:
 
 
 def enlarged(picture: Picture, width: int, height: int) -> Picture:
-    grown: Picture = VideoFrame.from_ndarray(picture, format="gray").reformat(width, height, interpolation="BICUBIC").to_ndarray()
+    grown: Picture = (
+        VideoFrame.from_ndarray(picture, format="gray").reformat(width, height, interpolation="BICUBIC").to_ndarray()
+    )
     return grown
 
 

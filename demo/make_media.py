@@ -6,11 +6,14 @@ import sys
 import wave
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 GLYPHS = {
     "A": "01110 10001 10001 11111 10001 10001 10001",

@@ -11,10 +11,10 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from clips import make_clip, number_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clips import make_clip, number_of
 from crosscut import conform, probe
 from crosscut.errors import ConformError
 from crosscut.media import Format
@@ -138,10 +138,18 @@ def test_pixels_that_are_not_square_are_widened(tmp_path):
     assert close(corner_colours(pictures(conformed(path, tmp_path, 192, 96))[0]), (RED, GREEN, BLUE, WHITE))
 
 
-@pytest.mark.parametrize(("codec", "pix_fmt", "suffix"), [
-    ("libx264", "yuv444p", "mp4"), ("libx264", "yuv420p10le", "mkv"), ("libx264", "yuvj420p", "mov"),
-    ("mpeg4", "yuv420p", "avi"), ("mjpeg", "yuvj422p", "mov"), ("libvpx-vp9", "yuv420p", "webm"), ("mpeg2video", "yuv420p", "ts"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix"),
+    [
+        ("libx264", "yuv444p", "mp4"),
+        ("libx264", "yuv420p10le", "mkv"),
+        ("libx264", "yuvj420p", "mov"),
+        ("mpeg4", "yuv420p", "avi"),
+        ("mjpeg", "yuvj422p", "mov"),
+        ("libvpx-vp9", "yuv420p", "webm"),
+        ("mpeg2video", "yuv420p", "ts"),
+    ],
+)
 def test_any_codec_and_pixel_format_keeps_its_colours(tmp_path, codec, pix_fmt, suffix):
     path = make_video(tmp_path / f"clip.{suffix}", quarters((160, 96)), codec=codec, pix_fmt=pix_fmt)
     result = conformed(path, tmp_path, 160, 96)
@@ -259,9 +267,11 @@ def test_pacing_fills_every_slot_once_and_in_order(steps, fps, total):
 
 
 @given(
-    st.integers(16, 5000), st.integers(16, 5000), st.sampled_from([(1080, 1920), (1080, 1080), (1920, 1080), (64, 4096)]),
+    st.integers(16, 5000),
+    st.integers(16, 5000),
+    st.sampled_from([(1080, 1920), (1080, 1080), (1920, 1080), (64, 4096)]),
     st.sampled_from(["pad", "crop", "blur"]),
-)  # fmt: skip
+)
 def test_layout_never_stretches(width, height, frame, fit):
     place = conform.layout((width, height), Format(*frame, Fraction(30)), fit)
     assert place.width % 2 == place.height % 2 == 0

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 
 import pytest
-from contracts.destination import DestinationContract, virtual
 
+from contracts.destination import DestinationContract, virtual
 from crosscut.destinations.folder import FolderDestination
 from crosscut.errors import DeliverError, StorageError
 

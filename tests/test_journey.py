@@ -16,8 +16,8 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from clips import make_clip, number_of
 
+from clips import make_clip, number_of
 from crosscut.cli import run
 
 SIZE = (64, 96)
@@ -276,8 +276,8 @@ def test_a_killed_run_goes_on_where_it_ended(project):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_at_once_and_leaves_no_process(project, number):
     for clip in range(3):
-        make_clip(project / f"{clip}.mp4", frames=300, fps=25, size=(640, 960), first=clip)
-    write_request(project, video_blocks={"a": ["0.mp4", "1.mp4", "2.mp4"]}, fps=30, formats=["1080x1920"])
+        make_clip(project / f"{clip}.mp4", frames=250, fps=25, first=clip)
+    write_request(project, video_blocks={"a": ["0.mp4", "1.mp4", "2.mp4"]}, fps=60, formats=["1080x1920"])
     command = [sys.executable, "-m", "crosscut", "render", "request.json", "--to", "out"]
     victim = subprocess.Popen(command, cwd=project, start_new_session=True, stderr=subprocess.PIPE, text=True)
     for line in victim.stderr:

@@ -121,6 +121,8 @@ def test_every_soundtrack_is_as_loud_as_it_should_be_and_says_so(tmp_path: Path,
         assert plan.loudness == pytest.approx(loudness(signal), abs=0.1)
         assert true_peak(signal) <= mix.TRUE_PEAK
         assert plan.true_peak == pytest.approx(true_peak(signal), abs=0.1)
+        whole = measure(signal)
+        assert (plan.loudness, plan.true_peak) == pytest.approx((whole.loudness, whole.true_peak), abs=1e-3)
         assert plan.priming == 1_024
 
 

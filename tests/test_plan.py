@@ -8,13 +8,13 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_media import CLIP, VIDEO
 
 from crosscut.errors import RequestError
 from crosscut.estimate import LISTED, estimate
 from crosscut.media import Format, Seconds, Target
 from crosscut.plan import FADE, Plan, SpokenLine
 from crosscut.request import Block, Line, Request
+from test_media import CLIP, VIDEO
 
 TARGET = Target(Format(1080, 1920, Fraction(30)), "0164")
 
@@ -73,7 +73,7 @@ def test_two_sizes_of_one_ratio_are_told_apart_by_name():
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**62), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
 def test_draws_are_even_and_depend_on_the_seed_alone(seed, tracks, lines, size):
-    build = lambda: make_plan((size, 3), music=tuple(map(str, range(tracks))), lines=(1,) * lines, seed=seed)  # noqa: E731
+    build = lambda: make_plan((size, 3), music=tuple(map(str, range(tracks))), lines=(1,) * lines, seed=seed)
     plan, again = build(), build()
     drawn = [(variation.music, variation.line) for variation in plan]
     assert drawn == [(again.variation(index).music, again.variation(index).line) for index in range(1, len(again) + 1)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from clips import make_clip, make_sound
-from test_conform import facts_of, make_video, quarters
 
+from clips import make_clip, make_sound
 from crosscut.errors import ProbeError
 from crosscut.probe import standard_rate
+from test_conform import facts_of, make_video, quarters
 
 
 def test_a_plain_clip(tmp_path):

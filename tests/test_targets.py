@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from test_media import CLIP, VIDEO, with_video
-
 from crosscut.media import BT709, Colour, CopyFacts, Format
 from crosscut.targets import choose_formats, uniform_target
+from test_media import CLIP, VIDEO, with_video
 
 
 def test_the_most_common_size_and_rate_win():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from clips import make_clip
 from werkzeug import Response
 
+from clips import make_clip
 from crosscut.cli import run
 
 SIGNED = "/SF/Untitled%20design%20(5).MP4?X-Goog-Signature=SECRETSIGNATURE"

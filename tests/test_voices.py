@@ -9,7 +9,7 @@ from contracts.voice import VoiceContract
 from crosscut.errors import VoiceError
 from crosscut.sandbox import Job, Sandbox
 from crosscut.voices import Resolved
-from crosscut.voices.espeak import FEMALE_VOICES, MALE_VOICES, EspeakVoice, synthesize
+from crosscut.voices.espeak import FEMALE_VOICES, MALE_VOICES, EspeakVoice, _timed, synthesize
 from fakes import ToneVoice
 
 if TYPE_CHECKING:
@@ -75,6 +75,16 @@ class TestEspeakVoice(VoiceContract):
         speech = espeak.speak("naïve café costs $5, or 1,250", espeak.resolve(None), tmp_path / "speech.pcm")
         assert [word.text for word in speech.words] == ["naïve", "café", "costs", "$5,", "or", "1,250"]
         assert speech.words[-1].end - speech.words[-1].start > 1
+
+    def test_words_start_where_the_engine_says_and_share_what_it_speaks_as_one(self) -> None:
+        word, clause = 1, 5
+        events = [(8, -1, 0), (2, 0, 0), (word, 0, 0), (word, 4, 300), (clause, 9, 900), (word, 10, 1000)]
+        assert _timed("one not a three", events, 1600) == [
+            ("one", 0, 300),
+            ("not", 300, 750),
+            ("a", 750, 900),
+            ("three", 1000, 1600),
+        ]
 
     def test_text_it_cannot_pronounce_is_refused(self, espeak: EspeakVoice, tmp_path: Path) -> None:
         with pytest.raises(VoiceError) as caught:

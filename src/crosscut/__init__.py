@@ -7,8 +7,12 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     settings       CROSSCUT_… variables
     telemetry      log lines and progress
 
+    strictjson     JSON without its traps                                             pure
+    notation       how sizes and rates are written                                    pure
+    refusals       sentences for what a request gets wrong                            pure
     request        what a caller sends, or one sentence why not                       pure
     combinations   every combination by index, balanced selections                    pure
+    draws          music and lines, drawn evenly from a seed                          pure
     naming         safe, unique file names                                            pure
     targets        output formats, derived from the clips                             pure
     plan           every variation by number                                          pure
@@ -16,6 +20,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
 
     guard          which URLs and addresses may be dialled
     artifacts      content-addressed store on disk, with a byte cap
+    transfer       one download: pace, resumption, size
     fetch          URL or path -> local file, safely, resumably, once
 
     isolation      what a child process may not do

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
@@ -45,12 +45,8 @@ def render(
     /,
     *,
     to: Annotated[Path, Parameter(help="Folder in which the task's folder is made.")],
-    as_json: Annotated[
-        bool, Parameter(name="--json", help="Print the report as one JSON object.")
-    ] = False,
-    quiet: Annotated[
-        bool, Parameter(name=["--quiet", "-q"], help="No progress and no log lines.")
-    ] = False,
+    as_json: Annotated[bool, Parameter(name="--json", help="Print the report as one JSON object.")] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress and no log lines.")] = False,
 ) -> int:
     """Make every variation of REQUEST in DIR/<task_name>/, with a manifest.
 
@@ -70,9 +66,7 @@ def plan(
     /,
     *,
     as_json: Annotated[bool, Parameter(name="--json", help="Print the plan as one JSON object.")] = False,
-    quiet: Annotated[
-        bool, Parameter(name=["--quiet", "-q"], help="No progress and no log lines.")
-    ] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress and no log lines.")] = False,
 ) -> int:
     """Tell what REQUEST would make and what it would cost, without encoding or buying anything.
 
@@ -135,7 +129,7 @@ def _read(name: str, settings: Settings) -> tuple[Request, Path]:
 def _watched(settings: Settings, *, quiet: bool) -> Iterator[Watcher | None]:
     """Progress bars on a terminal, log lines otherwise; both also into the log file, if there is one."""
     with contextlib.ExitStack() as stack:
-        streams = []
+        streams: list[TextIO] = []
         if settings.log_file:
             streams.append(stack.enter_context(settings.log_file.open("a", encoding="utf-8")))
         terminal = sys.stderr.isatty()

@@ -146,7 +146,7 @@ def paced(frames: Iterator[VideoFrame], fps: Fraction, total: int) -> Iterator[t
     held: VideoFrame | None = None
     slot = 0
     for frame in frames:
-        time = frame.pts * frame.time_base
+        time = timestamp(frame)
         origin = time if origin is None else origin
         # Halves go up, always: rounding them to even would show pairs of neighbours when a rate is halved.
         arrival = floor((time - origin) * fps + Fraction(1, 2))
@@ -159,6 +159,13 @@ def paced(frames: Iterator[VideoFrame], fps: Fraction, total: int) -> Iterator[t
     if held is None:
         raise ConformError("not one frame of it can be decoded", code="no_frames")
     yield held, slot, total
+
+
+def timestamp(frame: VideoFrame) -> Fraction:
+    """Seconds; `decoded` lets no frame through that has none."""
+    assert frame.pts is not None
+    assert frame.time_base is not None
+    return frame.pts * frame.time_base
 
 
 class Painter:
@@ -209,7 +216,7 @@ class Chain:
         self._last = self._graph.add(
             "buffer",
             video_size=f"{frame.width}x{frame.height}",
-            pix_fmt=str(int(frame.format)),
+            pix_fmt=frame.format.name,
             time_base=str(frame.time_base),
             pixel_aspect="1/1",
             colorspace=str(int(frame.colorspace)),

@@ -17,6 +17,7 @@ from crosscut.errors import CrosscutError
 from crosscut.estimate import estimate
 from crosscut.gather import Gathered, draw_plan, gather, sentence, shown
 from crosscut.journal import Journal
+from crosscut.media import Seconds
 from crosscut.naming import folder_name
 from crosscut.plan import FADE, SpokenLine, Variation
 from crosscut.report import Tally, manifest_csv, manifest_json
@@ -263,7 +264,7 @@ class Production:
             line = self._plan.lines[recipe.line]
             assert isinstance(line, SpokenLine)
             slowest_frame = max(1 / target.format.fps for target in self._plan.targets)
-            longest = max(longest, line.seconds / recipe.speed + FADE + slowest_frame)
+            longest = Seconds(max(longest, line.seconds / recipe.speed + FADE + slowest_frame))
         return Range(samples_of(shortest), samples_of(longest))
 
     @staticmethod
@@ -282,7 +283,7 @@ class Production:
         clock = self._telemetry.clock
         start = clock()
         hold = Fraction(variation.hold) / self._plan.targets[variation.target].format.fps
-        file = splice(segments, mixed and mixed.soundtrack, hold=hold)
+        file = splice(segments, mixed.soundtrack if mixed else None, hold=hold)
         with self._telemetry.timed("deliver", variation=variation.index, file=variation.name):
             delivered = self._delivery.put(variation.name, file)
         return self._row(

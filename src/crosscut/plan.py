@@ -237,9 +237,9 @@ class Plan:
                 line = self.lines[variation.line]
                 assert isinstance(line, SpokenLine)
                 raise RequestError(
-                    f"variation {variation.index} ({variation.name}) is {_seconds(self.picture(variation))} long and its"
-                    f" voice-over (line {variation.line + 1}) needs {_seconds(line.seconds + FADE)}: shorten the text,"
-                    " use longer clips, or send voice_overflow hold, speed or choose",
+                    f"variation {variation.index} ({variation.name}) is {_seconds(self.picture(variation))} long and"
+                    f" its voice-over (line {variation.line + 1}) needs {_seconds(line.seconds + FADE)}: shorten the"
+                    " text, use longer clips, or send voice_overflow hold, speed or choose",
                     code="voice_too_long",
                 )
 

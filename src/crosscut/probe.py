@@ -190,4 +190,5 @@ def _copy_facts(file: BinaryIO) -> CopyFacts | None:
         obstacles = mp4.copy_obstacles(track, read)
     except CrosscutError:
         return None
-    return CopyFacts(track.parameter_sets.hex(), track.frame_rate or Fraction(0), obstacles)
+    sets = track.parameter_sets
+    return None if sets is None else CopyFacts(sets.hex(), track.frame_rate or Fraction(0), obstacles)

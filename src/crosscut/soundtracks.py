@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from crosscut import mix, pcm
+from crosscut import mix
 from crosscut.artifacts import artifact_key
 from crosscut.media import AUDIO_RATE, Seconds
+from crosscut.pcm import Sound
 from crosscut.splice import AudioRun, Soundtrack, read_track
 from crosscut.workshop import Once
 
@@ -42,7 +43,7 @@ class Part:
 
     key: str
     pcm: Path
-    sound: pcm.Sound
+    sound: Sound
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def decode_music(source: Source, workshop: Workshop) -> Part:
         paths[".json"].write_text(json.dumps(answer))
 
     paths = workshop.lease.make_group(key, (".pcm", ".json"), make)
-    return Part(key, paths[".pcm"], pcm.Sound(**json.loads(paths[".json"].read_bytes())))
+    return Part(key, paths[".pcm"], Sound(**json.loads(paths[".json"].read_bytes())))
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,17 @@ class Soundtracks:
         """The soundtrack, once it is made. Raises what went wrong with it."""
         return self._made[recipe, samples].result()[samples]
 
-    def _inputs(self, recipe: Recipe) -> tuple[mix.Levels, list[Path], list[str | None]]:
+    def _inputs(self, recipe: Recipe) -> tuple[mix.Levels, list[Path], list[str]]:
         music, line = self._part(recipe)
-        levels = mix.plan_levels(music and music.sound, line and line.sound, music_gain=self._music_gain)
-        return levels, [part.pcm for part in (music, line) if part], [part and part.key for part in (music, line)]
+        sounds = [part.sound if part else None for part in (music, line)]
+        levels = mix.plan_levels(*sounds, music_gain=self._music_gain)
+        present = [part for part in (music, line) if part]
+        return levels, [part.pcm for part in present], [part.key for part in present]
 
     def _measure(self, recipe: Recipe) -> mix.Steps:
         levels, inputs, keys = self._inputs(recipe)
         span = self._spans(recipe)
-        wanted = {"levels": levels.arguments(), "shortest": span.shortest, "longest": span.longest}
+        wanted: dict[str, Any] = {"levels": levels.arguments(), "shortest": span.shortest, "longest": span.longest}
         key = artifact_key("steps", parts=keys, version=VERSION, **wanted)
         return mix.Steps.of(
             self._workshop.lease.make_json(
@@ -161,7 +164,7 @@ class Soundtracks:
     def _body(self, recipe_step: tuple[Recipe, int]) -> Body:
         recipe, step = recipe_step
         levels, inputs, keys = self._inputs(recipe)
-        wanted = {"levels": levels.arguments(), "samples": self._spans(recipe).longest, "step": step}
+        wanted: dict[str, Any] = {"levels": levels.arguments(), "samples": self._spans(recipe).longest, "step": step}
         key = artifact_key("body", parts=keys, version=VERSION, **wanted)
 
         def make(paths: Mapping[str, Path]) -> None:

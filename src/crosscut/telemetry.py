@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from structlog.typing import EventDict, WrappedLogger
 
@@ -30,14 +30,9 @@ class Watcher(Protocol):
 
     def stage(self, name: str, done: int, total: int | None) -> None: ...
 
-    def note(self, sentence: str) -> None: ...
-
 
 class Silent:
     def stage(self, name: str, done: int, total: int | None) -> None:
-        pass
-
-    def note(self, sentence: str) -> None:
         pass
 
 
@@ -104,7 +99,7 @@ def _redacted(value: Any) -> Any:
     return value
 
 
-def configure(streams: list[TextIO]) -> None:
+def configure(streams: Sequence[TextIO]) -> None:
     """Send log lines as JSON to `streams`; none means silence."""
     structlog.configure(
         processors=[
@@ -128,7 +123,7 @@ class _Lines:
 
     _lock = threading.Lock()
 
-    def __init__(self, streams: list[TextIO]) -> None:
+    def __init__(self, streams: Sequence[TextIO]) -> None:
         self._streams = streams
 
     def msg(self, message: str) -> None:

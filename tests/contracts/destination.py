@@ -19,7 +19,7 @@ def virtual(*parts: bytes) -> VirtualFile:
 class DestinationContract:
     @pytest.fixture
     def destination(self):
-        raise NotImplementedError  # noqa: TRY003 - every subclass has its own
+        raise NotImplementedError
 
     def read(self, folder, name):
         """The bytes of a delivered file, None if there is none."""
