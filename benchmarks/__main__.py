@@ -40,6 +40,7 @@ def main() -> None:
         _say("splicing and writing")
         results = Results(
             machine=_machine(cores, options.date),
+            quick=options.quick,
             seconds=scale.seconds,
             cases=made,
             qualities=qualities,

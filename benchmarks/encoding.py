@@ -26,6 +26,15 @@ class Encoding:
     crosscut: Cost
     ffmpeg: Cost
 
+    @property
+    def wall(self) -> float:
+        """How many times as long as ffmpeg."""
+        return self.crosscut.wall / self.ffmpeg.wall
+
+    @property
+    def cpu(self) -> float:
+        return self.crosscut.cpu / self.ffmpeg.cpu
+
 
 def encodings(inputs: Inputs, scale: Scale, folder: Path, threads: Sequence[int]) -> list[Encoding]:
     folder.mkdir()

@@ -26,6 +26,14 @@ class Writing:
     delivered: float
     cp_synced: float
 
+    @property
+    def against_cp(self) -> float:
+        return self.unsynced / self.cp
+
+    @property
+    def against_sync(self) -> float:
+        return self.delivered / self.cp_synced
+
 
 @dataclass(frozen=True)
 class Pieces:

@@ -42,10 +42,10 @@ class Quality:
 
 def cases(inputs: Inputs, scale: Scale, folder: Path) -> list[Case]:
     return [
-        _case("mixed sizes and rates: every clip is encoded", inputs.mixed, inputs, scale, folder / "mixed", encoded=9),
-        _case("one encoder: clips are joined as they came", inputs.alike, inputs, scale, folder / "alike"),
+        _case("mixed sizes and rates, all encoded", inputs.mixed, inputs, scale, folder / "mixed", encoded=9),
+        _case("one encoder, joined as they came", inputs.alike, inputs, scale, folder / "alike"),
         _case(
-            'three encoders, `"join": "wide"`: likewise',
+            "three encoders, joined as they came (`join: wide`)",
             inputs.different,
             inputs,
             scale,

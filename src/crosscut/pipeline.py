@@ -230,13 +230,13 @@ class Production:
         target, rendition = self._plan.targets[number], self._plan.renditions[clip, number]
         source, facts = self._gathered.sources[clip], self._gathered.facts[clip]
         try:
-            segment = make_segment(source, facts, rendition, target, self._workshop, self._threads())
-            if rendition.reasons:
-                self._telemetry.advance("conform")
+            if not rendition.reasons:
+                return make_segment(source, facts, rendition, target, self._workshop)
+            with self._telemetry.piece("conform") as report:
+                return make_segment(source, facts, rendition, target, self._workshop, self._threads(), report)
         except CrosscutError as error:
             self._telemetry.failed(error, source=shown(clip))
             raise type(error)(sentence(clip, error), code=error.code, retryable=error.retryable) from error
-        return segment
 
     def _threads(self) -> int:
         """Encoder threads: processors that no other clip will use."""

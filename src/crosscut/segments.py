@@ -10,6 +10,7 @@ from crosscut.errors import ConformError
 from crosscut.splice import Segment, read_segment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from crosscut.fetch import Source
@@ -36,7 +37,13 @@ def segment_key(source: Source, facts: ClipFacts, rendition: Rendition, target: 
 
 
 def make_segment(
-    source: Source, facts: ClipFacts, rendition: Rendition, target: Target, workshop: Workshop, threads: int
+    source: Source,
+    facts: ClipFacts,
+    rendition: Rendition,
+    target: Target,
+    workshop: Workshop,
+    threads: int = 1,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Segment:
     """Raises `CrosscutError` with a sentence about “it”, which the caller completes with the clip's name."""
     if not rendition.reasons:
@@ -50,6 +57,7 @@ def make_segment(
                 inputs=[source.path],
                 outputs=[path],
                 media_seconds=float(facts.video.duration),
+                on_progress=on_progress,
                 threads=threads,
                 **_recipe(facts, target),
                 **_frame(target.format),

@@ -26,13 +26,13 @@ URL_SECRETS = re.compile(
 
 
 class Watcher(Protocol):
-    """Sees a job's progress; called from several threads."""
+    """Sees a job's progress, in pieces of a stage and parts of them; called from several threads."""
 
-    def stage(self, name: str, done: int, total: int | None) -> None: ...
+    def stage(self, name: str, done: float, total: int | None) -> None: ...
 
 
 class Silent:
-    def stage(self, name: str, done: int, total: int | None) -> None:
+    def stage(self, name: str, done: float, total: int | None) -> None:
         pass
 
 
@@ -47,18 +47,40 @@ class Telemetry:
         self.finished: defaultdict[str, int] = defaultdict(int)
         self._done: defaultdict[str, int] = defaultdict(int)
         self._total: dict[str, int | None] = {}
+        self._begun: defaultdict[str, dict[object, float]] = defaultdict(dict)
         self._lock = threading.Lock()
 
     def expect(self, stage: str, total: int | None) -> None:
         with self._lock:
             self._total[stage] = total
-            done = self._done[stage]
-        self.watcher.stage(stage, done, total)
+        self._show(stage)
 
     def advance(self, stage: str) -> None:
         with self._lock:
             self._done[stage] += 1
-            done, total = self._done[stage], self._total.get(stage)
+        self._show(stage)
+
+    @contextmanager
+    def piece(self, stage: str) -> Iterator[Callable[[float], None]]:
+        """One long piece of `stage`: call what is given with the fraction that is done; it counts when it succeeds."""
+        token = object()
+
+        def report(fraction: float) -> None:
+            with self._lock:
+                self._begun[stage][token] = fraction
+            self._show(stage)
+
+        try:
+            yield report
+        finally:
+            with self._lock:
+                self._begun[stage].pop(token, None)
+        self.advance(stage)
+
+    def _show(self, stage: str) -> None:
+        with self._lock:
+            done = self._done[stage] + sum(self._begun[stage].values())
+            total = self._total.get(stage)
         self.watcher.stage(stage, done, total)
 
     @contextmanager

@@ -70,7 +70,7 @@ class ProgressBars:
     ) -> None:
         self._progress.stop()
 
-    def stage(self, name: str, done: int, total: int | None) -> None:
+    def stage(self, name: str, done: float, total: int | None) -> None:
         if not total:
             return
         with self._lock:

@@ -57,13 +57,20 @@ class Workshop:
         inputs: Sequence[Path] = (),
         outputs: Sequence[Path] = (),
         media_seconds: float = 0,
+        on_progress: Callable[[float], None] | None = None,
         **arguments: Any,
     ) -> Any:
         """A child process for `task`, with time in proportion to the media it handles: seconds of it, or 0."""
         cpu = round(120 + 60 * media_seconds)
         limits = Limits(memory_bytes=self.memory_bytes, cpu_seconds=cpu, wall_seconds=4.0 * cpu)
         return self.sandbox.run(
-            task, inputs=inputs, outputs=outputs, limits=limits, cancelled=self.cancelled, arguments=arguments
+            task,
+            inputs=inputs,
+            outputs=outputs,
+            limits=limits,
+            on_progress=on_progress,
+            cancelled=self.cancelled,
+            arguments=arguments,
         )
 
 
