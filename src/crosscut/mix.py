@@ -98,12 +98,11 @@ def plan_levels(
     *,
     target: float = TARGET,
     music_gain: float = MUSIC_GAIN,
-    rises: bool = True,
 ) -> Levels:
     """The voice-over comes to the target and the music `music_gain` LU beside it; music alone comes to the target.
 
-    Unless it `rises` the music stays down after the voice-over; a short one in a long video then needs so much gain
-    to be as loud as others that the limiter flattens it.
+    Where the voice-over has ended the music comes up to the target, slowly: if it stayed down, a short voice-over in
+    a long video would need so much gain to be as loud as others that the limiter flattens it.
     """
 
     def gain(sound: Sound | None, loudness: float) -> float | None:
@@ -113,7 +112,7 @@ def plan_levels(
 
     alone = gain(music, target)
     under = alone if voice is None else gain(music, target + music_gain)
-    return Levels(under, gain(voice, target), alone if rises else under, target)
+    return Levels(under, gain(voice, target), alone, target)
 
 
 @dataclass(frozen=True)
