@@ -57,12 +57,11 @@ def render(body: dict[str, Any], data: Path, to: Path) -> tuple[Cost, dict[str, 
 
 @dataclass(frozen=True)
 class Production:
-    """What the journey cost this process, its start and its children apart. `cpu` in seconds, `memory` in bytes."""
+    """What a job cost the process that runs it, without its start: seconds, and the peak of memory in bytes."""
 
     wall: float
     cpu: float
     memory: int
-    children_cpu: float
 
 
 class Nowhere:
@@ -117,12 +116,13 @@ def produce_folder(body: dict[str, Any], data: Path, to: Path) -> Production:
 def _produce(body: dict[str, Any], data: Path, destination: Destination) -> Production:
     telemetry.configure([])
     parsed = parse_request(body, local=True)
-    with measured() as whole, open_workshop(Settings(data_dir=data)) as workshop:
-        wall, cpu = time.perf_counter(), time.process_time()
-        report = produce(parsed, data, workshop, destination)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    with open_workshop(Settings(data_dir=data)) as workshop:
+        cpu = time.process_time()
+        with measured() as cost:
+            report = produce(parsed, data, workshop, destination)
+        cpu = time.process_time() - cpu
     assert not report["failed"], report["failures"]
-    return Production(wall, cpu, peak_memory(), max(0.0, whole.cpu - cpu))
+    return Production(cost.wall, cpu, peak_memory())
 
 
 def conform_clip(

@@ -6,7 +6,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from benchmarks.measure import Cost, command
 from crosscut import conform
@@ -60,9 +60,9 @@ def conform_clip(clip: Path, frame: Format, shown: tuple[int, int], threads: int
 def _filters(frame: Format, shown: tuple[int, int]) -> str:
     place = conform.layout(shown, frame, "blur")
     colour = "flags=bicubic:out_color_matrix=bt709:out_range=tv"
-    scaled = f"scale={place.width}:{place.height}:{colour},format=yuv420p,setsar=1"
+    scaled = f"scale={place.width}:{place.height}:{colour},format=yuv420p"
     if place.fit is None:
-        return f"{scaled},fps={frame.fps}"
+        return f"{scaled},setsar=1,fps={frame.fps}"
     grown = max(frame.width / place.width, frame.height / place.height)
     wide, high = (2 * round(side * grown / conform.BLUR_SHRINK / 2) for side in (place.width, place.height))
     backdrop = (
@@ -71,7 +71,7 @@ def _filters(frame: Format, shown: tuple[int, int]) -> str:
     )
     return (
         f"{scaled},split[front][back];[back]{backdrop}[backdrop];"
-        f"[backdrop][front]overlay=(W-w)/2:(H-h)/2,format=yuv420p,fps={frame.fps}"
+        f"[backdrop][front]overlay=(W-w)/2:(H-h)/2,format=yuv420p,setsar=1,fps={frame.fps}"
     )
 
 

@@ -37,12 +37,16 @@ class Writing:
 
 @dataclass(frozen=True)
 class Pieces:
-    """`cpu` is the seconds of one variation for planning and splicing, `memory` the peak while delivering, in bytes."""
+    """`cpu` is the seconds of one variation and `spliced` those on the clock for all, when nothing is written.
+
+    `memory` is the peak while delivering, in bytes.
+    """
 
     name: str
     variations: int
     bytes: int
     cpu: float
+    spliced: float
     memory: int
     writing: Writing
 
@@ -50,23 +54,31 @@ class Pieces:
 def pieces(inputs: Inputs, scale: Scale, folder: Path) -> list[Pieces]:
     folder.mkdir()
     large = crosscut_way.request("all", inputs.alike, inputs.music, scale.text)
-    results = [_measure("large clips", large, 27, folder, scale.rounds)]
+    results = [_measure("large", large, 27, folder, scale.rounds)]
     for count in (27, scale.many**3 // 4, scale.many**3):
         small = crosscut_way.request("all", inputs.small, inputs.music, scale.text, select={"count": count})
         rounds = scale.rounds if count == 27 else 1
-        results.append(_measure("small clips", small, count, folder, rounds))
+        results.append(_measure("small", small, count, folder, rounds))
     return results
 
 
 def _measure(name: str, body: dict[str, Any], variations: int, folder: Path, rounds: int) -> Pieces:
     data = folder / "data"
     fresh(crosscut_way.produce_nowhere, body, data)  # makes the pieces
-    cpu = median(fresh(crosscut_way.produce_nowhere, body, data).cpu for _ in range(rounds))
+    spliced = [fresh(crosscut_way.produce_nowhere, body, data) for _ in range(rounds)]
     written = [_write(body, data, folder / "written") for _ in range(rounds)]
     writing = Writing(*(median(times) for times in zip(*(times for times, _, _ in written), strict=True)))
     _, size, _ = written[0]
     memory = max(memory for _, _, memory in written)
-    return Pieces(name, variations, size, cpu / variations, memory, writing)
+    return Pieces(
+        name,
+        variations,
+        size,
+        median(each.cpu for each in spliced) / variations,
+        median(each.wall for each in spliced),
+        memory,
+        writing,
+    )
 
 
 def _write(body: dict[str, Any], data: Path, folder: Path) -> tuple[tuple[float, float, float, float], int, int]:

@@ -116,19 +116,23 @@ def _pieces(pieces: Sequence[Pieces]) -> Iterator[str]:
     yield "## Once the pieces exist"
     yield ""
     yield (
-        "The whole job without the start of the program. CPU: planning and splicing of one variation, written nowhere."
-        " Written: plain files, against `cp -r` of them. Delivered: as `crosscut render` does, each file synced and"
-        " hashed (SHA-256), against `cp -r` and one `sync -f`. Memory: VmHWM while delivering."
+        "The whole job, without the start of the program. Spliced: planned and spliced, but written nowhere. Written:"
+        " plain files, against `cp -r` of them. Delivered: as `crosscut render` does, each file synced and hashed"
+        " (SHA-256), against `cp -r` and one `sync -f`. Memory: VmHWM while delivering."
     )
     yield ""
     yield from _table(
-        ("", "variations", "MB", "CPU each", "written", "`cp`", "", "delivered", "`cp`, `sync -f`", "", "memory"),
+        (
+            *("clips", "variations", "MB", "CPU each", "spliced", "written", "`cp`", ""),
+            *("delivered", "`cp`, `sync -f`", "", "memory"),
+        ),
         (
             (
                 each.name,
                 f"{each.variations:,}",
                 f"{each.bytes / MEGABYTE:,.0f}",
                 f"{1000 * each.cpu:.1f} ms",
+                f"{each.spliced:.2f} s",
                 f"{each.writing.unsynced:.2f} s",
                 f"{each.writing.cp:.2f} s",
                 f"{each.writing.against_cp:.2f}×",
