@@ -67,7 +67,8 @@ class Production:
 class Nowhere:
     """A place that keeps nothing: what is left is the planning and the splicing."""
 
-    location = "nowhere"
+    def __init__(self) -> None:
+        self.location = f"nowhere {os.getpid()}"  # a place of its own has no journal of an earlier job
 
     @contextlib.contextmanager
     def open(self, folder: str) -> Iterator[Nowhere]:
@@ -91,8 +92,8 @@ class Unsynced(Nowhere):
     """A folder that is written like `cp` writes: without waiting for the disk, without a checksum."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__()
         self._root = root
-        self.location = str(root)
 
     def put(self, name: str, file: VirtualFile) -> Delivered:
         with (self._root / name).open("xb") as out:

@@ -63,7 +63,12 @@ def _goals(results: Results) -> Iterator[tuple[str, str, str, str]]:
         yield f"faster than MoviePy: {case.name}", f"≥ {least}×", f"{faster:.1f}×", _met(faster >= least)
     pieces, encodings, counts = results.pieces, results.encodings, [each.variations for each in results.pieces]
     cpu = max(each.cpu for each in pieces)
-    yield "CPU of a variation", f"≤ {1000 * PLAN_SECONDS:g} ms", f"{1000 * cpu:.1f} ms", _met(cpu <= PLAN_SECONDS)
+    yield (
+        "CPU of one more variation",
+        f"≤ {1000 * PLAN_SECONDS:g} ms",
+        f"{1000 * cpu:.1f} ms",
+        _met(cpu <= PLAN_SECONDS),
+    )
     yield _at_most(SLOWER_THAN_CP, "writing / `cp`", [each.writing.against_cp for each in pieces])
     yield _at_most(SLOWER_THAN_CP, "delivering / `cp` and `sync -f`", [each.writing.against_sync for each in pieces])
     growth = pieces[-1].memory / pieces[1].memory
@@ -116,14 +121,14 @@ def _pieces(pieces: Sequence[Pieces]) -> Iterator[str]:
     yield "## Once the pieces exist"
     yield ""
     yield (
-        "The whole job, without the start of the program. Spliced: planned and spliced, but written nowhere. Written:"
-        " plain files, against `cp -r` of them. Delivered: as `crosscut render` does, each file synced and hashed"
-        " (SHA-256), against `cp -r` and one `sync -f`. Memory: VmHWM while delivering."
+        "The whole job, without the start of the program. CPU: what one more variation takes. Spliced: planned and"
+        " spliced, but written nowhere. Written: plain files, against `cp -r` of them. Delivered: as `crosscut render`"
+        " does, each file synced and hashed (SHA-256), against `cp -r` and one `sync -f`. Memory: VmHWM while delivering."
     )
     yield ""
     yield from _table(
         (
-            *("clips", "variations", "MB", "CPU each", "spliced", "written", "`cp`", ""),
+            *("clips", "variations", "MB", "CPU", "spliced", "written", "`cp`", ""),
             *("delivered", "`cp`, `sync -f`", "", "memory"),
         ),
         (

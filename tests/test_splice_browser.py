@@ -74,8 +74,11 @@ async function main() {
   result.last = brightness();
   for (const time of TIMES) {
     const seeked = once("seeked");
+    // "seeked" may come before the new picture is there to be drawn; the wait is for a seek that stays on its frame.
+    const shown = new Promise((done) => video.requestVideoFrameCallback(done));
     video.currentTime = time;
     await seeked;
+    await Promise.race([shown, new Promise((done) => setTimeout(done, 1000))]);
     result.seeks.push(brightness());
   }
   report();
