@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.clips import VOICE
 from benchmarks.measure import Cost, measured, peak_memory
-from crosscut import telemetry
 from crosscut.bootstrap import folder_destination, open_workshop
 from crosscut.destinations import Delivered
 from crosscut.pipeline import produce
@@ -115,7 +114,6 @@ def produce_folder(body: dict[str, Any], data: Path, to: Path) -> Production:
 
 
 def _produce(body: dict[str, Any], data: Path, destination: Destination) -> Production:
-    telemetry.configure([])
     parsed = parse_request(body, local=True)
     with open_workshop(Settings(data_dir=data)) as workshop:
         cpu = time.process_time()

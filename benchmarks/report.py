@@ -123,7 +123,7 @@ def _pieces(pieces: Sequence[Pieces]) -> Iterator[str]:
     yield (
         "The whole job, without the start of the program. CPU: what one more variation takes. Spliced: planned and"
         " spliced, but written nowhere. Written: plain files, against `cp -r` of them. Delivered: as `crosscut render`"
-        " does, each file synced and hashed (SHA-256), against `cp -r` and one `sync -f`. Memory: VmHWM while delivering."
+        " does, each file synced and hashed (SHA-256), against `cp -r` and one `sync -f`. Memory: VmHWM meanwhile."
     )
     yield ""
     yield from _table(

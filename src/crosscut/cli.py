@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 
-from crosscut import __version__, telemetry
+from crosscut import __version__
 from crosscut.bootstrap import folder_destination, open_workshop
 from crosscut.doctor import examine
 from crosscut.errors import CrosscutError, RequestError
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 ALL_MADE, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 STANDARD_INPUT = "-"
 
+RequestFile = Annotated[
+    str, Parameter(help="JSON file with the request; - reads it from standard input.", allow_leading_hyphen=True)
+]
+
 app = App(
     name="crosscut",
     version=__version__,
@@ -41,7 +45,7 @@ app = App(
 
 @app.command
 def render(
-    request: Annotated[str, Parameter(help="JSON file with the request; - reads it from standard input.")],
+    request: RequestFile,
     /,
     *,
     to: Annotated[Path, Parameter(help="Folder in which the task's folder is made.")],
@@ -54,7 +58,7 @@ def render(
     """
     settings = _settings()
     parsed, base = _read(request, settings)
-    with _watched(settings, quiet=quiet) as watcher, open_workshop(settings, watcher) as workshop:
+    with _watched(settings, quiet=quiet) as watched, open_workshop(settings, *watched) as workshop:
         report = produce(parsed, base, workshop, folder_destination(to))
     _print(report, as_json=as_json, quiet=quiet)
     return SOME_FAILED if report["failed"] else ALL_MADE
@@ -62,7 +66,7 @@ def render(
 
 @app.command
 def plan(
-    request: Annotated[str, Parameter(help="JSON file with the request; - reads it from standard input.")],
+    request: RequestFile,
     /,
     *,
     as_json: Annotated[bool, Parameter(name="--json", help="Print the plan as one JSON object.")] = False,
@@ -74,7 +78,7 @@ def plan(
     """
     settings = _settings()
     parsed, base = _read(request, settings)
-    with _watched(settings, quiet=quiet) as watcher, open_workshop(settings, watcher) as workshop:
+    with _watched(settings, quiet=quiet) as watched, open_workshop(settings, *watched) as workshop:
         estimate = preview(parsed, base, workshop)
     if as_json:
         _dump(estimate)
@@ -92,7 +96,6 @@ def doctor(
 ) -> int:
     """Tell what this machine has and lacks. Exit status 1 if something needed is missing."""
     settings = _settings()
-    telemetry.configure([])
     with open_workshop(settings) as workshop:
         findings = examine(settings, workshop)
     if as_json:
@@ -126,22 +129,28 @@ def _read(name: str, settings: Settings) -> tuple[Request, Path]:
 
 
 @contextlib.contextmanager
-def _watched(settings: Settings, *, quiet: bool) -> Iterator[Watcher | None]:
-    """Progress bars on a terminal, log lines otherwise; both also into the log file, if there is one."""
+def _watched(settings: Settings, *, quiet: bool) -> Iterator[tuple[Watcher | None, list[TextIO]]]:
+    """Who sees progress, and where events go: bars on a terminal, log lines otherwise, and the log file if any."""
     with contextlib.ExitStack() as stack:
-        streams: list[TextIO] = []
+        logs: list[TextIO] = []
         if settings.log_file:
-            streams.append(stack.enter_context(settings.log_file.open("a", encoding="utf-8")))
-        terminal = sys.stderr.isatty()
-        if not quiet and not terminal:
-            streams.append(sys.stderr)
-        telemetry.configure(streams)
-        if quiet or not terminal:
-            yield None
-            return
-        from crosscut.terminal import ProgressBars  # noqa: PLC0415 - see above
+            logs.append(stack.enter_context(_log_file(settings.log_file)))
+        if quiet:
+            yield None, logs
+        elif sys.stderr.isatty():
+            from crosscut.terminal import ProgressBars  # noqa: PLC0415 - see above
 
-        yield stack.enter_context(ProgressBars())
+            yield stack.enter_context(ProgressBars()), logs
+        else:
+            yield None, [*logs, sys.stderr]
+
+
+def _log_file(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise RequestError(f"cannot write CROSSCUT_LOG_FILE {path}: {reason}", code="invalid_setting") from error
 
 
 def _print(report: dict[str, Any], *, as_json: bool, quiet: bool) -> None:

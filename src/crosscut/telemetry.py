@@ -15,14 +15,15 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from structlog.typing import EventDict, WrappedLogger
+    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
     from crosscut.errors import CrosscutError
 
 SECRET_KEYS = re.compile(r"authorization|api[_-]?key|token|secret|password|signature|cookie", re.IGNORECASE)
-URL_SECRETS = re.compile(
-    r"(?P<start>\b[a-z][a-z0-9+.-]*://)(?:[^/\s@\"']*@)?(?P<path>[^?\s\"']*)(?:\?[^\s\"']*)?", re.IGNORECASE
-)
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@\"']*@")
+QUERY = re.compile(r"[?#][^\s\"']*=[^\s\"']*")
+LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+"""What JSON leaves as it is and some readers of lines take for an end."""
 
 
 class Watcher(Protocol):
@@ -39,9 +40,14 @@ class Silent:
 class Telemetry:
     """One job's clock, log and progress. Thread-safe."""
 
-    def __init__(self, watcher: Watcher | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        watcher: Watcher | None = None,
+        streams: Sequence[TextIO] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.watcher = watcher or Silent()
-        self.log = structlog.get_logger("crosscut")
+        self.log = event_log(streams)
         self.clock = clock
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.finished: defaultdict[str, int] = defaultdict(int)
@@ -113,7 +119,7 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 def _redacted(value: Any) -> Any:
     if isinstance(value, str):
-        return URL_SECRETS.sub(r"\g<start>\g<path>", value)
+        return QUERY.sub("", CREDENTIALS.sub("", value)) if "://" in value else value
     if isinstance(value, dict):
         return {k: "[redacted]" if SECRET_KEYS.search(str(k)) else _redacted(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -121,9 +127,10 @@ def _redacted(value: Any) -> Any:
     return value
 
 
-def configure(streams: Sequence[TextIO]) -> None:
-    """Send log lines as JSON to `streams`; none means silence."""
-    structlog.configure(
+def event_log(streams: Sequence[TextIO]) -> FilteringBoundLogger:
+    """A log that writes each event as one line of JSON to every stream; none means silence. Nothing global is set."""
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        _Lines(streams),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
@@ -133,11 +140,8 @@ def configure(streams: Sequence[TextIO]) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: _Lines(streams),
-        cache_logger_on_first_use=False,
     )
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    logging.getLogger("httpcore2").setLevel(logging.WARNING)
+    return log
 
 
 class _Lines:
@@ -151,7 +155,7 @@ class _Lines:
     def msg(self, message: str) -> None:
         with self._lock:
             for stream in self._streams:
-                stream.write(message + "\n")
+                stream.write(message.translate(LINE_BREAKS) + "\n")
                 stream.flush()
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = msg
