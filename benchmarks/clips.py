@@ -167,12 +167,14 @@ def enlarged(picture: Picture, width: int, height: int) -> Picture:
 
 
 def make_music(path: Path, seconds: int = 8) -> None:
-    """Chords under a beat, shorter than the videos: it has to be looped."""
+    """Chords over a drum, shorter than the videos: it has to be looped."""
     time = np.arange(seconds * RATE) / RATE
     chords = np.array([(220.0, 277.2, 329.6), (196.0, 246.9, 293.7)])[(time.astype(int) // 2) % 2]
     tones = np.sin(2 * np.pi * chords * time[:, None]).mean(axis=1)
-    beat = np.random.default_rng(1).normal(0, 0.3, len(time)) * np.exp(-12 * (time % 0.5))
-    write_wave(path, np.stack([tones + beat, tones - beat], axis=1) * 0.4, 2)
+    stroke = np.exp(-8 * (time % 0.5))
+    drum = np.sin(2 * np.pi * 60 * (time % 0.5)) * stroke
+    hiss = np.random.default_rng(1).normal(0, 0.02, (2, len(time))) * stroke
+    write_wave(path, (tones + drum + hiss).T * 0.3, 2)
 
 
 def make_voice(path: Path, text: str) -> None:

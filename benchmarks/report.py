@@ -154,7 +154,11 @@ def _pieces(pieces: Sequence[Pieces]) -> Iterator[str]:
 def _encodings(encodings: Sequence[Encoding]) -> Iterator[str]:
     yield "## One clip encoded"
     yield ""
-    yield "In the sandbox, against the ffmpeg command line with the same filters, x264 options and threads."
+    yield (
+        "In the sandbox, against the ffmpeg command line with the same filters, x264 options and threads of decoder and"
+        " encoder. ffmpeg always decodes and filters beside the encoder, so that at one thread it uses more than one"
+        " core; crosscut encodes another clip there."
+    )
     yield ""
     yield from _table(
         ("clip", "threads", "crosscut", "ffmpeg", "", "CPU crosscut", "CPU ffmpeg", ""),

@@ -21,7 +21,7 @@ class ToneVoice:
     """Speaks every word as a beep of a fifth of a second and a pause half as long."""
 
     name: ClassVar[str] = "tone"
-    free: ClassVar[bool] = True
+    price: ClassVar[float] = 0.0
     PITCHES: ClassVar = {"low": 220, "high": 880}
     BEEP: ClassVar = AUDIO_RATE // 5
     PAUSE: ClassVar = AUDIO_RATE // 10

@@ -36,7 +36,7 @@ def refused(capsys, *arguments):
 
 def test_settings_come_from_a_file_and_the_environment_wins(project, monkeypatch):
     (project / ".env").write_text(
-        "CROSSCUT_DATA_DIR=~/pieces\nCROSSCUT_CACHE_BYTES=3GiB\nCROSSCUT_WORKERS=3\nOTHER=1\n"
+        "CROSSCUT_DATA_DIR=~/pieces\nCROSSCUT_CACHE_BYTES=3GiB\nCROSSCUT_WORKERS=3\nOTHER=1\nCROSSCUT_LOG_FILE=\n"
     )
     monkeypatch.setenv("CROSSCUT_WORKERS", "5")
     monkeypatch.setenv("CROSSCUT_FETCH_ALLOW", "Media.local:8080, [::1]:9000,")

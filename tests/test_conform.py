@@ -285,3 +285,26 @@ def test_layout_never_stretches(width, height, frame, fit):
     scale = max(wide, high) if fit == "crop" else min(wide, high)
     assert abs(place.width - max(2, width * scale)) <= 3
     assert abs(place.height - max(2, height * scale)) <= 3
+
+
+def test_wide_gamut_colours_keep_their_saturation(tmp_path):
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[:] = (180, 60, 50)
+    plain = make_video(tmp_path / "709.mp4", red, frames=2)
+    wide = make_video(tmp_path / "p3.mp4", red, frames=2, color_primaries=12, color_trc=1, colorspace=1)
+    narrow, converted = (pictures(conformed(path, tmp_path, 64, 64))[0][32, 32].astype(int) for path in (plain, wide))
+    # The same numbers mean a stronger red in Display P3 than in BT.709.
+    assert converted[0] - converted[1] > narrow[0] - narrow[1] + 8
+
+
+def test_work_done_ahead_keeps_its_order_and_its_error():
+    def items():
+        yield from range(20)
+        raise ValueError("the end")
+
+    taken = []
+    with pytest.raises(ValueError, match="the end"):
+        for item in conform.ahead(items()):
+            taken.append(item)  # noqa: PERF402 - what came before the error counts
+    assert taken == list(range(20))
+    assert list(conform.ahead(iter(()))) == []

@@ -11,6 +11,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +23,8 @@ from hypothesis import strategies as st
 
 from crosscut.artifacts import Artifacts, Lease
 from crosscut.errors import FetchError, StorageError
-from crosscut.fetch import Fetcher, FetchLimits
-from crosscut.transfer import looks_like
+from crosscut.fetch import Fetcher, FetchLimits, Source
+from crosscut.sniff import looks_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,10 +170,16 @@ def test_two_urls_with_the_same_bytes_are_one_file(fetcher: Fetcher, server: Raw
     assert first.label != second.label
 
 
-def later(store: Artifacts, server: RawServer) -> str:
-    """Fetch as another job would, and give the hash."""
+def fetched(store: Artifacts, server: RawServer, trust: float, url: str) -> Source:
+    """Fetch as another job would."""
     with store.lease() as lease:
-        return Fetcher(lease, QUICK, frozenset({("127.0.0.1", server.port)})).fetch(server.url()).sha256
+        limits = replace(QUICK, trust=trust)
+        return Fetcher(lease, limits, frozenset({("127.0.0.1", server.port)})).fetch(url)
+
+
+def later(store: Artifacts, server: RawServer, trust: float = QUICK.trust) -> str:
+    """Fetch as another job would, and give the hash."""
+    return fetched(store, server, trust, server.url()).sha256
 
 
 @pytest.mark.parametrize(
@@ -194,10 +202,73 @@ def test_a_later_job_downloads_again_only_what_changed(
     assert [request.header(condition[0]) for request in server.requests] == [None] + [condition[1]] * 3
 
 
-def test_without_a_validator_a_later_job_downloads_again(store: Artifacts, server: RawServer) -> None:
-    later(store, server)
-    later(store, server)
+@pytest.mark.parametrize(("trust", "asked"), [(60, 1), (0, 3)])
+def test_without_a_validator_bytes_are_trusted_for_a_while(
+    store: Artifacts, server: RawServer, trust: float, asked: int
+) -> None:
+    for _ in range(3):
+        later(store, server, trust)
+    assert len(server.requests) == asked
+
+
+def gone(request: Request) -> None:
+    """Hang up without an answer."""
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        (gone, "cannot be reached any more"),
+        (lambda request: request.send("503 Later"), "cannot be reached any more"),
+        (lambda request: request.send("403 Expired"), "needs permission now"),
+        (lambda request: request.send("401 Who"), "needs permission now"),
+        (lambda request: request.send("404 No"), "is not there any more"),
+        (lambda request: request.send("410 Gone"), "is not there any more"),
+    ],
+)
+@pytest.mark.parametrize("validator", [{}, {"ETag": '"v1"'}])
+def test_a_source_that_is_lost_is_taken_from_the_store_and_says_so(
+    store: Artifacts, server: RawServer, handler: Handler, reason: str, validator: dict[str, str]
+) -> None:
+    url = server.url("/a.mp4?sig=secret")
+    server.handler = lambda request: request.send("200 OK", MEDIA, **validator)
+    first = fetched(store, server, 0, url)
+    server.handler = handler
+    second = fetched(store, server, 0, url)
+    today = datetime.fromtimestamp(time.time(), UTC).date()
+    assert (first.sha256, first.note) == (second.sha256, None)
+    assert second.note == f"{server.url('/a.mp4')} {reason}: the copy fetched on {today} is used"
+    server.handler = lambda request: request.send("200 OK", MEDIA[:-1], **validator)
+    third = fetched(store, server, 0, url)
+    assert (third.sha256, third.note) == (sha256(MEDIA[:-1]), None)
+
+
+def test_a_lost_source_is_asked_for_once_a_job(store: Artifacts, server: RawServer) -> None:
+    later(store, server, 0)
+    server.handler = lambda request: request.send("404 No")
+    with store.lease() as lease:
+        fetcher = Fetcher(lease, replace(QUICK, trust=0), frozenset({("127.0.0.1", server.port)}))
+        assert fetcher.fetch(server.url()).note == fetcher.fetch(server.url()).note
     assert len(server.requests) == 2
+
+
+def test_another_answer_than_the_file_is_still_an_error(store: Artifacts, server: RawServer) -> None:
+    later(store, server, 0)
+    server.handler = lambda request: request.send("200 OK", b"<html>Sign in")
+    with pytest.raises(FetchError):
+        later(store, server, 0)
+
+
+def test_a_source_damaged_in_the_store_is_fetched_again(store: Artifacts, server: RawServer) -> None:
+    server.handler = lambda request: request.send("200 OK", MEDIA, ETag='"v1"')
+    later(store, server)
+    blob = store.blob(sha256(MEDIA), "")
+    blob.chmod(0o600)
+    os.truncate(blob, 1000)
+    with store.lease() as lease:
+        source = Fetcher(lease, QUICK, frozenset({("127.0.0.1", server.port)})).fetch(server.url())
+        assert source.path.read_bytes() == MEDIA
+    assert server.requests[1].header("If-None-Match") is None
 
 
 def test_what_was_evicted_is_asked_for_without_a_condition(store: Artifacts, server: RawServer, tmp_path: Path) -> None:
@@ -467,19 +538,20 @@ def test_cancelling_stops_within_a_second(lease: Lease, server: RawServer, momen
         (
             b"<!doctype html><title>Sign in &amp;\n go on</title>" + b" " * 9000,
             "text/html; charset=utf-8",
-            "an HTML page (“Sign in & go on”)",
+            "a web page (HTML) titled “Sign in & go on”",
         ),
-        (b"<!doctype html><title>Quota exceeded</title>", "video/mp4", "an HTML page (“Quota exceeded”)"),
-        (MEDIA, "text/html", "an HTML page"),
-        ("<html><body>Désolé".encode("latin-1"), "video/mp4", "an HTML page"),
+        (b"<!doctype html><title>Quota exceeded</title>", "video/mp4", "a web page (HTML) titled “Quota exceeded”"),
+        (MEDIA, "text/html", "a web page (HTML)"),
+        ("<html><body>Désolé".encode("latin-1"), "video/mp4", "a web page (HTML)"),
+        (b"<!-- made by hand -->\n<html>", "video/mp4", "a web page (HTML)"),
         (b'{"error": "no"}', "application/json", "JSON"),
         (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "application/xml", "XML"),
-        (b"#EXTM3U\nhttp://169.254.169.254/x.ts\n", "video/mp4", "a playlist"),
-        (b"ffconcat version 1.0\nfile x.mp4\n", "video/mp4", "text"),
+        (b"#EXTM3U\nhttp://169.254.169.254/x.ts\n", "video/mp4", "a playlist (M3U)"),
+        (b"ffconcat version 1.0\nfile x.mp4\n", "video/mp4", "a playlist (ffconcat)"),
         (b"\xef\xbb\xbfnot found", "video/mp4", "text"),
         ("zażółć gęślą jaźń ".encode() * 1000, "video/mp4", "text"),
         ("no".encode("utf-16"), "video/mp4", "text"),
-        (b"", "video/mp4", "an empty file"),
+        (b"", "video/mp4", "empty"),
     ],
 )
 def test_text_is_not_media(fetcher: Fetcher, server: RawServer, body: bytes, content_type: str, looks: str) -> None:
@@ -504,7 +576,7 @@ def test_the_bytes_count_not_the_declared_type(fetcher: Fetcher, server: RawServ
 @given(st.binary(max_size=300), st.integers(0, 300), st.sampled_from([b"\0", b"\x01", b"\xff", b"\x1a\x45\xdf\xa3"]))
 def test_a_file_with_a_binary_byte_is_never_called_text(data: bytes, position: int, binary: bytes) -> None:
     mixed = b"\x00" + data[:position] + binary + data[position:]
-    assert looks_like(mixed) is None
+    assert looks_like(mixed) in (None, "empty")
 
 
 @settings(deadline=None, max_examples=100)

@@ -31,9 +31,10 @@ def test_a_torn_line_is_ignored_and_does_not_spoil_the_next(tmp_path):
     journal.close()
 
 
-def test_rows_beyond_the_job_are_dropped(tmp_path):
+def test_rows_of_a_larger_job_are_kept_and_nonsense_is_not(tmp_path):
     path = tmp_path / "j.jsonl"
-    path.write_bytes(b'{"index": 9, "file": "x"}\n{"index": "1"}\n[]\n{"index": 0}\n')
+    path.write_bytes(b'{"index": 9, "file": "x"}\n{"index": "1"}\n[]\n{"index": 0}\n{"index": 99999999999}\n')
     journal = Journal(path, 2)
-    assert list(journal.rows()) == []
+    assert [row["index"] for row in journal.rows()] == [9]
     journal.close()
+    assert path.read_bytes().count(b"\n") == 1

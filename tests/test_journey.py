@@ -166,14 +166,74 @@ def test_different_encoders_are_joined_as_they_came_when_asked(project, capsys):
 def test_one_bad_source_fails_only_what_uses_it(project, capsys):
     blocks = mixed_clips(project)
     (project / "broken.mp4").write_text("<html><title>Gone</title></html>")
-    blocks["hook"] += ["broken.mp4", "missing.mp4"]
+    make_music(project / "sound.wav", 110)
+    blocks["hook"] += ["broken.mp4", "missing.mp4", "sound.wav"]
     write_request(project, video_blocks=blocks)
     status, report, _ = rendered(project, capsys)
-    assert (status, report["made"], report["failed"]) == (1, 4, 4)
+    assert (status, report["made"], report["failed"]) == (1, 4, 6)
     reasons = [failure["reason"] for failure in report["failures"]]
     assert any("broken.mp4" in reason and "HTML" in reason for reason in reasons)
     assert any("missing.mp4" in reason for reason in reasons)
-    assert [row["error"] is None for row in manifest(project)] == [True] * 4 + [False] * 4
+    assert any("sound.wav has sound but no pictures" in reason for reason in reasons)
+    assert [row["error"] is None for row in manifest(project)] == [True] * 4 + [False] * 6
+
+
+def test_what_was_made_of_a_source_is_kept_when_the_source_is_gone(project, capsys):
+    write_request(project, video_blocks=mixed_clips(project))
+    rendered(project, capsys)
+    (project / "body.mp4").unlink()
+    status, report, _ = rendered(project, capsys)
+    assert (status, report["kept"], report["failed"]) == (0, 4, 0)
+    assert all(row["file"] for row in manifest(project))
+
+
+def test_a_place_is_the_same_however_it_is_named(project, capsys, monkeypatch):
+    write_request(project, video_blocks=mixed_clips(project))
+    rendered(project, capsys)
+    assert run(["render", "request.json", "--to", str(project / "out"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 4
+    other = project / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    assert run(["render", "../request.json", "--to", "out", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["made"] == 4
+
+
+def test_a_manifest_that_cannot_be_written_is_told(project, capsys):
+    write_request(project, video_blocks=mixed_clips(project))
+    (project / "out" / "my task" / "manifest.json").mkdir(parents=True)
+    status, report, _ = rendered(project, capsys)
+    assert (status, report["made"]) == (1, 4)
+    assert "manifest.json" in report["manifest_problem"]
+    assert (project / "out" / "my task" / "manifest.csv").is_file()
+
+
+def test_a_larger_selection_keeps_what_the_smaller_one_made(project, capsys):
+    blocks = mixed_clips(project)
+    blocks["again"] = ["hook a.mp4", "body.mp4", "cta1.mp4"]
+    for count, made, kept in ((2, 2, 0), (12, 10, 2), (2, 0, 2), (12, 0, 12)):
+        write_request(project, video_blocks=blocks, select={"count": count})
+        _, report, _ = rendered(project, capsys)
+        assert (report["made"], report["kept"]) == (made, kept)
+    assert len(list((project / "out" / "my task").glob("*.mp4"))) == 12
+
+
+def test_a_clip_that_holds_its_last_picture_agrees_with_its_sound(project, capsys):
+    write_request(
+        project, video_blocks={"a": ["a.mp4"]}, text_to_speech=[{"text": "This line is longer than its clip."}]
+    )
+    make_clip(project / "a.mp4", frames=10, fps=30, size=SIZE)
+    rendered(project, capsys)
+    (held,) = manifest(project)
+    (project / "out" / "my task" / held["file"]).rename(project / "held.mp4")
+    make_music(project / "low.wav", 110)
+    write_request(project, video_blocks={"a": ["held.mp4"], "b": ["a.mp4"]}, audio_blocks={"a": ["low.wav"]})
+    rendered(project, capsys)
+    (row,) = manifest(project)
+    assert row["duration"] == pytest.approx(held["duration"] + 1 / 3, abs=0.05)
+    with av.open(str(project / "out" / "my task" / row["file"])) as container:
+        for stream in container.streams:
+            assert float(stream.duration * stream.time_base) == pytest.approx(row["duration"], abs=0.03)
 
 
 def test_a_long_voice_holds_the_last_picture(project, capsys):

@@ -32,7 +32,6 @@ VIDEO = VideoFacts(
     pixel_format="yuv420p",
     colour=BT709,
     frame_rate=Fraction(30),
-    constant_rate=True,
     frames=90,
     duration=Seconds(Fraction(3)),
 )
@@ -60,6 +59,7 @@ def test_a_clip_like_the_target_is_copied():
         (with_video(colour=replace(BT709, full_range=True)), "colour 1/1/1 full range ≠ 1/1/1"),
         (replace(CLIP, copy=CopyFacts("0164", Fraction(25))), "frame rate 25 ≠ 30"),
         (replace(CLIP, copy=CopyFacts("0164", Fraction(30), ("edit list",))), "edit list"),
+        (replace(CLIP, copy=CopyFacts("0164", Fraction(0), ("uneven frame times",))), "uneven frame times"),
         (replace(CLIP, copy=None, container="matroska,webm"), "h264 in matroska,webm, not H.264 in MP4"),
         (replace(CLIP, copy=None), "its H.264 is not in a plain avc1 track"),
     ],

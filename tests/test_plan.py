@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clips import make_clip
 from crosscut.errors import RequestError
 from crosscut.estimate import LISTED, estimate
-from crosscut.media import Format, Seconds, Target
+from crosscut.gather import Gathered, draw_plan
+from crosscut.media import CopyFacts, Format, Seconds, Target
 from crosscut.plan import FADE, Plan, SpokenLine
 from crosscut.request import Block, Line, Request
-from test_media import CLIP, VIDEO
+from test_media import CLIP, VIDEO, with_video
 
 TARGET = Target(Format(1080, 1920, Fraction(30)), "0164")
 
@@ -24,7 +27,7 @@ def clip_of(seconds):
     return replace(CLIP, video=replace(VIDEO, frames=frames, duration=Seconds(Fraction(frames, 30))))
 
 
-def make_plan(blocks, *, lines=(), music=("m1", "m2"), targets=(TARGET,), broken=(), seconds=None, **request):
+def make_plan(blocks, *, lines=(), music=("m1", "m2"), targets=(TARGET,), broken=(), mute=(), seconds=None, **request):
     seconds = seconds or {}
     names = {f"b{number}c{clip}": 2 for number, size in enumerate(blocks) for clip in range(size)}
     facts = {name: clip_of(seconds.get(name, length)) for name, length in names.items() if name not in broken}
@@ -37,7 +40,8 @@ def make_plan(blocks, *, lines=(), music=("m1", "m2"), targets=(TARGET,), broken
     )
     problems = {name: f"{name} is gone" for name in broken}
     spoken = tuple(line if isinstance(line, str) else SpokenLine(Seconds(Fraction(line))) for line in lines)
-    return Plan(made, targets, "because", facts, problems, {}, spoken)
+    silent = {source: f"{source} has no sound" for source in mute}
+    return Plan(made, targets, "because", facts, problems, silent, spoken, targets)
 
 
 def test_the_product_is_in_stable_order_and_every_name_is_its_own():
@@ -128,6 +132,44 @@ def test_refuse_names_the_variation_and_what_to_change():
     assert "variation 1" in caught.value.public
     assert "shorten the text" in caught.value.public
     make_plan((1,), lines=(1,), voice_overflow="refuse").refuse_overflow()
+    assert estimate(plan, {}, str)["refused"] == caught.value.public
+    assert estimate(make_plan((1,), lines=(4,)), {}, str)["refused"] is None
+
+
+def test_an_expected_length_is_told_as_such():
+    plan = replace(
+        make_plan((1,), lines=(4,), voice_overflow="refuse"), lines=(SpokenLine(Seconds(Fraction(4)), False),)
+    )
+    assert "needs about 4.5 s" in plan.overflow_refusal().public
+
+
+@pytest.mark.parametrize(
+    "settled",
+    [
+        {"lines": (Fraction(11, 2), "cannot be spoken")},
+        {"lines": (9,), "voice_overflow": "hold"},
+        {"lines": (9,), "broken": tuple(f"b1c{number}" for number in range(100))},
+        {"lines": (9,), "mute": ("m1", "m2")},
+        {"lines": ("cannot be spoken",)},
+        {},
+    ],
+)
+def test_where_lengths_settle_it_no_variation_is_looked_at(settled):
+    class Unread(Plan):
+        def variation(self, index):
+            raise AssertionError(index)
+
+    plan = Unread(**vars(make_plan((100, 100, 100), **{"voice_overflow": "refuse", **settled})))
+    plan.refuse_overflow()
+
+
+def test_making_more_of_a_job_renames_nothing():
+    few, more, all_ = (make_plan((3, 4), count=count) for count in (2, 11, 99))
+    names = [variation.name for variation in all_]
+    assert [variation.name for variation in few] == names[:2]
+    assert [variation.name for variation in more] == names[:11]
+    square = Target(Format(1080, 1080, Fraction(30)), "0164")
+    assert make_plan((5, 10), count=1, targets=(TARGET, square)).variation(2).name.startswith("002_")
 
 
 def test_frames_of_encoded_and_copied_clips_are_counted_exactly():
@@ -146,7 +188,7 @@ def test_a_million_variations_cost_nothing_until_they_are_asked_for():
 
 def test_the_estimate_adds_up():
     plan = make_plan((2, 2), lines=(4, 1), broken=("b1c1",))
-    price = estimate(plan, {"b0c0": 3_000_000, "b0c1": 3_000_000, "b1c0": 3_000_000})
+    price = estimate(plan, {"b0c0": 3_000_000, "b0c1": 3_000_000, "b1c0": 3_000_000}, str)
     assert price["variations"] == 4
     assert price["cannot_be_made"] == 2
     assert price["joinable_as_they_came"] == 3
@@ -163,13 +205,72 @@ def test_large_jobs_are_priced_like_small_ones():
     small = make_plan((23, 22, 2), lines=(Fraction(49, 10), 1), seconds=lengths, broken=("b1c3",))
     large = make_plan((23, 22, 20), lines=(Fraction(49, 10), 1), seconds=lengths, broken=("b1c3",))
     assert len(small) <= LISTED < len(large)
-    one, ten = estimate(small, {}), estimate(large, {})
+    one, ten = estimate(small, {}, str), estimate(large, {}, str)
     assert ten["cannot_be_made"] == 10 * one["cannot_be_made"]
     assert abs(ten["shorter_than_voice_over"]["count"] - 10 * one["shorter_than_voice_over"]["count"]) <= 100
     assert ten["total_minutes"] == pytest.approx(10 * one["total_minutes"], rel=0.01)
 
 
-def test_the_plan_says_what_a_wide_join_would_save():
-    other = Target(Format(1080, 1920, Fraction(30)), "ours")
-    assert estimate(make_plan((3,), targets=(other,)), {})["wide_would_save"] == 3
-    assert estimate(make_plan((3,), targets=(other,), join="wide"), {})["clips_to_encode"] == 0
+@pytest.mark.parametrize("overflow", ["hold", "speed", "choose"])
+@pytest.mark.parametrize("lines", [(5, 1, Fraction(61, 10), "cannot be spoken"), (9, 8), ("cannot be spoken",), ()])
+def test_what_is_counted_by_lengths_is_what_is_there(overflow, lines):
+    lengths = {f"b{block}c{number}": 1 + Fraction(number, 20) for block in range(3) for number in range(22)}
+    plan = make_plan(
+        (22, 22, 22), lines=lines, seconds=lengths, broken=("b1c3",), mute=("m2",), voice_overflow=overflow
+    )
+    price, variations = estimate(plan, {}, str), list(plan)
+    assert len(plan) > LISTED
+    whole = [variation for variation in variations if not variation.problem]
+    assert price["cannot_be_made"] == pytest.approx(len(plan) - len(whole), rel=0.02)
+    seconds = float(sum(map(plan.length, whole)))
+    assert price["total_minutes"] == pytest.approx(seconds / 60, rel=0.02)
+    short = sum(variation.overflow is not None for variation in whole)
+    assert price["shorter_than_voice_over"]["count"] == pytest.approx(short, rel=0.05)
+
+
+def test_an_estimate_calls_sources_as_it_is_told():
+    plan = make_plan((2,), broken=("b0c1",), mute=("m1",))
+    price = estimate(plan, {}, lambda source: f"<{source}>")
+    assert [clip["source"] for clip in price["clips"]] == ["<b0c0>", "<b0c1>"]
+    assert [problem["source"] for problem in price["unusable_sources"]] == ["<b0c1>", "<m1>"]
+
+
+def drawn(tmp_path, *clips, **request):
+    """The plan for these facts, with a real clip in the place of what our encoder would show of itself."""
+    blank = make_clip(tmp_path / "blank.mp4", frames=2)
+    workshop = SimpleNamespace(lease=SimpleNamespace(make=lambda *_: blank))
+    names = tuple(map(str, range(len(clips))))
+    gathered = Gathered(
+        names={}, sources={}, facts=dict(zip(names, clips, strict=True)), clip_problems={}, music_problems={}
+    )
+    return draw_plan(Request("t", (Block("a", names),), **request), gathered, (), workshop)
+
+
+def shot(encoder, **video):
+    clip = with_video(**video)
+    return replace(clip, copy=CopyFacts(encoder, clip.video.frame_rate))
+
+
+@pytest.mark.parametrize(
+    ("video", "request_"),
+    [
+        ({}, {}),
+        ({"width": 2160, "height": 3840}, {}),
+        ({"frame_rate": Fraction(15)}, {"formats": ((1080, 1920),)}),
+        ({"frame_rate": Fraction(15)}, {"formats": ((1080, 1080), (1080, 1920))}),
+        ({"frame_rate": Fraction(25)}, {"fps": Fraction(25)}),
+    ],
+)
+def test_the_plan_says_what_a_wide_join_would_save(tmp_path, video, request_):
+    clips = [shot("0142", **video), shot("0164", **video)]
+    safe, wide = (drawn(tmp_path, *clips, **request_, join=join) for join in ("safe", "wide"))
+    encodes = [estimate(plan, {}, str)["clips_to_encode"] for plan in (safe, wide)]
+    assert estimate(safe, {}, str)["wide_would_save"] == encodes[0] - encodes[1] == 2
+    assert estimate(wide, {}, str)["wide_would_save"] == 0
+
+
+def test_a_wide_join_also_copies_some_of_many(tmp_path):
+    clips = [shot("0142"), shot("0164"), shot("0164", width=720)]
+    assert estimate(drawn(tmp_path, *clips), {}, str)["wide_would_save"] == 2
+    asked = drawn(tmp_path, *clips[:2], formats=((1080, 1080),))
+    assert estimate(asked, {}, str)["wide_would_save"] == 0

@@ -49,6 +49,18 @@ def test_clips_of_one_encoder_are_their_own_target():
     assert choose_formats([VIDEO], (), None, target).formats == (target.format,)
 
 
+def test_an_asked_size_that_all_clips_have_keeps_their_rate():
+    slow = replace(with_video(frame_rate=Fraction(15)), copy=CopyFacts("0164", Fraction(15)))
+    target = uniform_target([slow], "safe", "blur")
+    size = (1080, 1920)
+    choice = choose_formats([slow.video], (size,), None, target)
+    assert choice.formats == (target.format,)
+    assert choice.reason == "sizes as asked, all clips have 15 fps"
+    assert {frame.fps for frame in choose_formats([slow.video], ((1080, 1080), size), None, target).formats} == {15}
+    assert choose_formats([slow.video], (size,), Fraction(25), target).formats[0].fps == 25
+    assert choose_formats([slow.video], ((1080, 1080),), None, target).formats[0].fps == 30
+
+
 def test_one_clip_that_differs_ends_that():
     other = replace(CLIP, copy=CopyFacts("0142", Fraction(30)))
     assert uniform_target([CLIP, other], "safe", "blur") is None

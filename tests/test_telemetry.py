@@ -39,6 +39,7 @@ class Seen:
         "cannot fetch https://user:CANARY@example.com/a.mp4 now",
         "HTTPS://EXAMPLE.COM/a.mp4?token=CANARY#CANARY",
         'gs://bucket/a.mp4?sig=CANARY"',
+        "https://example.com/a.mp4?CANARY",
     ],
 )
 def test_credentials_and_signed_queries_never_reach_a_line(lines, text):
@@ -89,4 +90,4 @@ def test_parts_of_long_pieces_count_as_progress():
         report(0.9)
         raise FetchError("gone")
     told.advance("conform")
-    assert [done for _, done, _ in seen.calls] == [0, 0.25, 0.5, 1, 1.9, 2]
+    assert [done for _, done, _ in seen.calls] == [0, 0.25, 0.5, 1, 1.9, 2, 3]

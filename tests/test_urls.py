@@ -57,6 +57,24 @@ def test_a_missing_source_fails_what_uses_it_with_one_sentence(project, httpserv
     assert "404" in failure["reason"]
 
 
+def test_sources_that_differ_in_their_query_alone_are_told_apart(project, httpserver, monkeypatch, capsys):
+    monkeypatch.setenv("CROSSCUT_FETCH_ALLOW", f"{httpserver.host}:{httpserver.port}")
+    httpserver.expect_request("/uc", query_string="id=1").respond_with_data((project / "one.mp4").read_bytes())
+    httpserver.expect_request("/uc", query_string="id=2").respond_with_data("gone", status=404)
+    url = httpserver.url_for("/uc")
+    (project / "request.json").write_text(
+        json.dumps({"task_name": "task", "video_blocks": {"a": [f"{url}?id=1", f"{url}?id=2"]}})
+    )
+    assert run(["plan", "request.json", "--json", "-q"]) == 1
+    plan = capsys.readouterr().out
+    assert run(["render", "request.json", "--to", "out", "--json", "-q"]) == 1
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert f"{url} (video_blocks.a[1])" in failure["reason"]
+    rows = json.loads((project / "out" / "task" / "manifest.json").read_text())["variations"]
+    assert [row["clips"] for row in rows] == [[f"{url} (video_blocks.a[0])"], [f"{url} (video_blocks.a[1])"]]
+    assert "id=" not in plan
+
+
 def test_a_private_address_is_refused_and_never_contacted(project, httpserver, capsys):
     request_of(project, httpserver.url_for("/two.mp4"))
     assert run(["render", "request.json", "--to", "out", "--json", "-q"]) == 1

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from crosscut.errors import StorageError
+from crosscut.errors import CrosscutError, ProbeError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -97,15 +97,6 @@ def _disk_full(error: BaseException) -> StorageError:
 
 
 @dataclass(frozen=True)
-class Stats:
-    """`misses` counts what had to be made; `stored` is the total size of the store in bytes, roughly."""
-
-    hits: int
-    misses: int
-    stored: int
-
-
-@dataclass(frozen=True)
 class _Blob:
     used: int
     size: int
@@ -121,18 +112,13 @@ class Artifacts:
         self._blobs, self._jobs, self._locks = root / "blobs", root / "jobs", root / "locks"
         self._max_bytes = max_bytes
         self._mutex = threading.Lock()
-        self._hits = self._misses = self._stored = 0
+        self._stored = 0
         self._trim_at = max_bytes
         with storage_errors():
             for folder in (root, self._blobs, self._jobs, self._locks):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._sweep()
             self._trim()
-
-    @property
-    def stats(self) -> Stats:
-        with self._mutex:
-            return Stats(self._hits, self._misses, self._stored)
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
@@ -160,11 +146,6 @@ class Artifacts:
 
     def blob(self, key: str, suffix: str) -> Path:
         return self._blobs / key[:2] / (key + suffix)
-
-    def count(self, *, hits: int = 0, misses: int = 0) -> None:
-        with self._mutex:
-            self._hits += hits
-            self._misses += misses
 
     def grew(self, size: int) -> None:
         """Take note of `size` new bytes, and evict when they pass the cap."""
@@ -275,9 +256,7 @@ class Lease:
         return self._store.with_room(action)
 
     def get(self, key: str, suffix: str = "") -> Path | None:
-        found = self._find(key, suffix)
-        self._store.count(hits=found is not None)
-        return found
+        return self._find(key, suffix)
 
     def make(self, key: str, maker: Callable[[Path], None], suffix: str = "") -> Path:
         """Return the artifact, made by `maker` at the path it is given unless it exists.
@@ -287,25 +266,47 @@ class Lease:
         """
         found = self._find(key, suffix)
         if found is not None:
-            self._store.count(hits=1)
             return found
         return self.make_group(key, (suffix,), lambda paths: maker(paths[suffix]))[suffix]
 
     def make_json(self, key: str, maker: Callable[[], Any]) -> Any:
-        path = self.make(key, lambda path: _write_json(path, maker()), ".json")
-        return json.loads(path.read_bytes())
+        return self.make_read(
+            key,
+            (".json",),
+            lambda paths: _write_json(paths[".json"], maker()),
+            lambda paths: json.loads(paths[".json"].read_bytes()),
+        )
 
     def make_group(
         self, key: str, suffixes: tuple[str, ...], maker: Callable[[Mapping[str, Path]], None]
     ) -> dict[str, Path]:
         """Like `make` for several files of one maker call, by suffix: all of them come from the same call."""
         with self._store.locked(key):
-            found = {suffix: path for suffix in suffixes if (path := self._find(key, suffix))}
-            if len(found) == len(suffixes):
-                self._store.count(hits=1)
-                return found
-            self._store.count(misses=1)
-            return self._store.with_room(lambda: self._make(key, suffixes, maker))
+            found = self._find_group(key, suffixes)
+            return found or self._store.with_room(lambda: self._make(key, suffixes, maker))
+
+    def make_read(
+        self,
+        key: str,
+        suffixes: tuple[str, ...],
+        maker: Callable[[Mapping[str, Path]], None],
+        read: Callable[[Mapping[str, Path]], T],
+    ) -> T:
+        """What `read` makes of the files of `make_group`: where they are damaged they are made once more.
+
+        `read` says so by raising ValueError, ProbeError or StorageError `damaged_artifact`; it must not make artifacts.
+        """
+        try:
+            return read(self.make_group(key, suffixes, maker))
+        except (ValueError, CrosscutError) as error:
+            if not _is_damage(error):
+                raise
+        with self._store.locked(key):
+            found = self._find_group(key, suffixes)
+            if found:  # perhaps another thread or process has mended it
+                with suppress(ValueError, ProbeError, StorageError):
+                    return read(found)
+            return read(self._store.with_room(lambda: self._make(key, suffixes, maker)))
 
     def adopt(self, scratch: Path, key: str, suffix: str = "") -> Path:
         """Move a finished scratch file into the store, replacing what was there."""
@@ -328,8 +329,12 @@ class Lease:
         self._store.with_room(write)
 
     def get_json(self, key: str) -> Any | None:
+        """The value, None where there is none or what there is cannot be read."""
         path = self._find(key, ".json")
-        return None if path is None else json.loads(path.read_bytes())
+        try:
+            return None if path is None else json.loads(path.read_bytes())
+        except ValueError:
+            return None
 
     def _make(
         self, key: str, suffixes: tuple[str, ...], maker: Callable[[Mapping[str, Path]], None]
@@ -343,6 +348,10 @@ class Lease:
         finally:
             for path in scratch.values():
                 path.unlink(missing_ok=True)
+
+    def _find_group(self, key: str, suffixes: tuple[str, ...]) -> dict[str, Path] | None:
+        found = {suffix: path for suffix in suffixes if (path := self._find(key, suffix))}
+        return found if len(found) == len(suffixes) else None
 
     def _find(self, key: str, suffix: str) -> Path | None:
         mine, blob = self._folder / (key + suffix), self._store.blob(key, suffix)
@@ -391,6 +400,19 @@ def _settle(path: Path) -> int:
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
+
+
+def whole(path: Path, size: int) -> Path:
+    """`path`, if that is its size in bytes; ValueError if not, for `Lease.make_read`."""
+    if path.stat().st_size != size:
+        raise ValueError(f"{path.name} has not {size} bytes")
+    return path
+
+
+def _is_damage(error: Exception) -> bool:
+    return isinstance(error, ValueError | ProbeError) or (
+        isinstance(error, StorageError) and error.code == "damaged_artifact"
+    )
 
 
 def _write_json(path: Path, value: Any) -> None:

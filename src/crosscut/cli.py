@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from crosscut.request import Request
     from crosscut.telemetry import Watcher
 
-ALL_MADE, SOME_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+ALL_MADE, SOME_FAILED, REFUSED, BROKEN, INTERRUPTED = 0, 1, 2, 70, 130
 STANDARD_INPUT = "-"
 
 RequestFile = Annotated[
@@ -61,7 +62,7 @@ def render(
     with _watched(settings, quiet=quiet) as watched, open_workshop(settings, *watched) as workshop:
         report = produce(parsed, base, workshop, folder_destination(to))
     _print(report, as_json=as_json, quiet=quiet)
-    return SOME_FAILED if report["failed"] else ALL_MADE
+    return SOME_FAILED if report["failed"] or report["manifest_problem"] else ALL_MADE
 
 
 @app.command
@@ -86,6 +87,8 @@ def plan(
         from crosscut.terminal import show_plan  # noqa: PLC0415 - rich is slow to import and not needed for JSON
 
         show_plan(estimate)
+    if estimate["refused"]:
+        raise RequestError(estimate["refused"], code="voice_too_long")
     return SOME_FAILED if estimate["cannot_be_made"] else ALL_MADE
 
 
@@ -110,6 +113,8 @@ def doctor(
 def _settings() -> Settings:
     try:
         return Settings()
+    except UnicodeDecodeError as error:
+        raise RequestError("the file .env is not UTF-8 text: save it as such", code="invalid_setting") from error
     except ValidationError as error:
         first = error.errors()[0]
         name = f"CROSSCUT_{str(first['loc'][0]).upper()}"
@@ -164,6 +169,7 @@ def _print(report: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
 
 def _dump(value: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -179,6 +185,16 @@ def run(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("crosscut: stopped; run the same command again to go on where it ended\n")
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ALL_MADE
+    except Exception as error:  # noqa: BLE001 - a user is owed a sentence
+        traceback.print_exc()
+        sys.stderr.write(
+            f"crosscut: this is an error in crosscut ({type(error).__name__}): report it with the lines above\n"
+        )
+        return BROKEN
     return status if isinstance(status, int) else ALL_MADE
 
 

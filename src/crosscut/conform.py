@@ -6,10 +6,12 @@ without encoding; the caller compares them with `parameter_sets` of a probe enco
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import av
 from av.filter import Graph
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 
     from crosscut.sandbox import Job
 
-VERSION = 1
+T = TypeVar("T")
+
+VERSION = 2
 """Part of every segment's name: raise it when a change here alters what is encoded."""
 
 X264 = {
@@ -41,6 +45,9 @@ X264 = {
     "x264-params": "stitchable=1:open-gop=0:force-cfr=1:bframes=3:ref=2:nal-hrd=none",
 }
 KEYFRAME_SECONDS = 2
+NARROW_PRIMARIES = {1, 4, 5, 6, 7}
+"""H.273, table 2: BT.709 and the two of BT.601, near enough to be taken for each other as players do."""
+
 BLUR_SHRINK = 8
 """The blurred backdrop is computed at an eighth of the frame: cheaper, and smoother."""
 
@@ -93,12 +100,12 @@ def encode(
         if stream is None:
             raise ConformError("it has no video", code="no_video")
         painter = Painter(frame_format, fit, rotation, Fraction(pixel_aspect))
-        shown = paced(decode.decoded(source, stream), frame_format.fps, frames)
+        paces = paced(decode.decoded(source, stream), frame_format.fps, frames)
+        painted_ahead = ahead((painter.paint(frame), first, stop) for frame, first, stop in paces)
         with av.open(job.outputs[0], "w", format="mp4", options={"fflags": "+bitexact"}) as sink:
             encoder = add_encoder(sink, frame_format, threads)
             count = 0
-            for picture, first, stop in shown:
-                painted = painter.paint(picture)
+            for painted, first, stop in painted_ahead:
                 for slot in range(first, stop):
                     painted.pts = slot
                     sink.mux(encoder.encode(painted))
@@ -166,6 +173,16 @@ def timestamp(frame: VideoFrame) -> Fraction:
     assert frame.pts is not None
     assert frame.time_base is not None
     return frame.pts * frame.time_base
+
+
+def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
+    """The same items, worked out by another thread up to `depth` ahead: decoding goes on while x264 encodes."""
+    end: Any = object()
+    with ThreadPoolExecutor(1) as worker:
+        waiting = deque(worker.submit(next, items, end) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(worker.submit(next, items, end))
+            yield item
 
 
 class Painter:
@@ -239,7 +256,7 @@ class Chain:
     def scale(self, size: tuple[int, int], colour: Colour) -> None:
         width, height = size
         common = {"w": width, "h": height, "flags": "bicubic"}
-        if colour.hdr:
+        if colour.hdr or colour.primaries not in NARROW_PRIMARIES:
             self.add("scale", **common)
             self.add(
                 "scale",

@@ -6,7 +6,6 @@ that FFmpeg notices becomes a ProbeError.
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, BinaryIO, overload
@@ -17,6 +16,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from crosscut.errors import ProbeError
+from crosscut.sniff import HEAD, looks_like
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,6 @@ MAX_PIXELS_TOTAL = 10**12
 TOLERANCE = Fraction(1, 20)
 """The share of undecodable packets a file may have."""
 
-HEAD_BYTES = 4096
 _HOPELESS_PACKETS = 50
 
 _DECODERS = f"{VIDEO_DECODERS},{AUDIO_DECODERS}"
@@ -67,53 +66,14 @@ _CONTAINER_OPTIONS = {
     "analyzeduration": "10000000",
 }
 
-_TEXTS = {
-    b"<!doctype html": "a web page (HTML)",
-    b"<html": "a web page (HTML)",
-    b"#extm3u": "a playlist (M3U)",
-    b"[playlist]": "a playlist (PLS)",
-    b"ffconcat": "a playlist (ffconcat)",
-    b"v=0": "a description of a stream (SDP)",
-    b"<svg": "a drawing (SVG)",
-    b"<": "XML",
-    b"{": "JSON",
-    b"[": "JSON",
-    b"": "text",
-}
-"""How a text begins, the special before the general."""
-_BINARIES = (
-    (0, b"%PDF-", "a PDF document"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a GZIP archive"),
-    (0, b"Rar!", "a RAR archive"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (0, b"\xff\xd8\xff", "a picture (JPEG)"),
-    (0, b"\x89PNG", "a picture (PNG)"),
-    (8, b"WEBP", "a picture (WebP)"),
-    (4, b"ftyphei", "a picture (HEIC)"),
-    (4, b"ftypmif1", "a picture (HEIC)"),
-    (4, b"ftypavif", "a picture (AVIF)"),
-)
-_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")
-"""Bytes that no text has and every media file has at once."""
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
 def refuse_unknown(head: bytes) -> None:
-    """Raise ProbeError "not_media" where the first bytes (about `HEAD_BYTES`) are plainly something else."""
-    looks = _looks_like(head)
+    """Raise ProbeError "not_media" where the first bytes (about `HEAD`) are plainly something else."""
+    looks = looks_like(head)
     if looks:
         raise ProbeError(f"the file is {looks}, not video or sound; check what the link leads to", code="not_media")
-
-
-def _looks_like(head: bytes) -> str | None:
-    if not head.strip(b"\0"):
-        return "empty"
-    text = head[2:].replace(b"\0", b"") if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else head
-    if not _CONTROLS.intersection(text):
-        start = text.removeprefix(codecs.BOM_UTF8).lstrip().lower()
-        return next(name for beginning, name in _TEXTS.items() if start.startswith(beginning))
-    return next((name for at, magic, name in _BINARIES if head.startswith(magic, at)), None)
 
 
 def open_media(file: BinaryIO, *, threads: int = 1) -> InputContainer:
@@ -121,7 +81,7 @@ def open_media(file: BinaryIO, *, threads: int = 1) -> InputContainer:
 
     ProbeError "not_media", or "truncated" for an MP4 without its index.
     """
-    head = file.read(HEAD_BYTES)
+    head = file.read(HEAD)
     file.seek(0)
     refuse_unknown(head)
     try:

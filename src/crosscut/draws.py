@@ -31,8 +31,7 @@ class Draws:
         order = _shuffled(self.seed, self.salt, self.tracks, stretch)
         if allowed is None:
             return order[place]
-        welcome = set(allowed)
-        return next(track for track in order[place:] + order[:place] if track in welcome)
+        return next(track for track in order[place:] + order[:place] if track in allowed)
 
 
 @lru_cache(maxsize=64)

@@ -26,10 +26,6 @@ class RequestError(CrosscutError):
     stage = "request"
 
 
-class PlanError(CrosscutError):
-    stage = "plan"
-
-
 class FetchError(CrosscutError):
     stage = "fetch"
 

@@ -7,10 +7,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from crosscut.media import Seconds, differences, rate_text
-from crosscut.plan import FADE, LISTED, Plan, SpokenLine
+from crosscut.plan import LISTED, Plan, SpokenLine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 BITS_PER_PIXEL = Fraction(1, 16)
 """What our encoder setting needs for filmed pictures, measured on phone footage; drawings need less."""
@@ -20,11 +20,19 @@ SHOWN = 100
 """Numbers of short variations that are named one by one."""
 
 
-def estimate(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Everything the plan command reports, as JSON. `sizes` are the bytes of the sources that could be fetched."""
-    clips = [_clip(plan, source, number) for number in range(len(plan.targets)) for source in plan.sources]
+def estimate(plan: Plan, sizes: Mapping[str, int], shown: Callable[[str], str]) -> dict[str, Any]:
+    """Everything the plan command reports, as JSON.
+
+    `sizes` are the bytes of the sources that could be fetched; `shown` takes the secrets out of a source's link.
+    """
+    clips = [
+        _clip(plan, source, number) | {"source": shown(source)}
+        for number in range(len(plan.targets))
+        for source in plan.sources
+    ]
     encodes = [clip for clip in clips if clip["reasons"]]
     totals = _listed(plan) if len(plan) <= LISTED else _counted(plan)
+    refusal = plan.overflow_refusal()
     spoken = {(line.text, line.voice) for line in plan.request.lines}
     return {
         "task_name": plan.request.task_name,
@@ -40,19 +48,16 @@ def estimate(plan: Plan, sizes: Mapping[str, int]) -> dict[str, Any]:
         "joinable_as_they_came": sum(clip["joinable"] for clip in clips),
         "clips_to_encode": len(encodes),
         "encode_seconds": _rounded(sum((clip["seconds"] for clip in encodes), 0.0)),
-        "wide_would_save": sum(
-            _wide_saves(plan, source, n) for n in range(len(plan.targets)) for source in plan.sources
-        )
-        if plan.request.join == "safe"
-        else 0,
+        "wide_would_save": len(encodes) - _wide_encodes(plan),
         "voice_over_lines": len(spoken),
         "voice_over_characters": sum(len(text) for text, _ in spoken),
         "total_minutes": _rounded(float(totals["seconds"]) / 60),
         "total_bytes": _bytes(plan, sizes, totals["seconds"]),
         "shorter_than_voice_over": totals["short"],
         "cannot_be_made": totals["broken"],
+        "refused": refusal.public if refusal else None,
         "unusable_sources": [
-            {"source": source, "reason": reason}
+            {"source": shown(source), "reason": reason}
             for source, reason in {**plan.clip_problems, **plan.music_problems}.items()
         ]
         + [
@@ -67,7 +72,6 @@ def _clip(plan: Plan, source: str, number: int) -> dict[str, Any]:
     rendition = plan.renditions.get((source, number))
     fps = plan.targets[number].format.fps
     return {
-        "source": source,
         "format": plan.format_names[number],
         "joinable": rendition is not None and not rendition.reasons,
         "reasons": list(rendition.reasons) if rendition else [],
@@ -76,9 +80,13 @@ def _clip(plan: Plan, source: str, number: int) -> dict[str, Any]:
     }
 
 
-def _wide_saves(plan: Plan, source: str, number: int) -> bool:
-    rendition = plan.renditions.get((source, number))
-    return bool(rendition and rendition.reasons) and not differences(plan.facts[source], plan.targets[number], "wide")
+def _wide_encodes(plan: Plan) -> int:
+    return sum(
+        bool(differences(plan.facts[source], target, "wide"))
+        for target in plan.wide_targets
+        for source in plan.sources
+        if source not in plan.clip_problems
+    )
 
 
 def _listed(plan: Plan) -> dict[str, Any]:
@@ -95,8 +103,9 @@ def _listed(plan: Plan) -> dict[str, Any]:
 
 
 def _counted(plan: Plan) -> dict[str, Any]:
-    """Large jobs: lengths are counted block by block; who draws which line is taken as evenly spread."""
-    share = Fraction(len(plan), len(plan.targets))
+    """Large jobs: lengths are counted block by block; who draws which music and line is taken as evenly spread."""
+    music = [source not in plan.music_problems for source in plan.request.music] or [True]
+    share = Fraction(len(plan), len(plan.targets)) * Fraction(sum(music), len(music))
     seconds, good, short = Fraction(0), Fraction(0), Fraction(0)
     for number, target in enumerate(plan.targets):
         lengths: Counter[int] = Counter({0: 1})
@@ -112,25 +121,27 @@ def _counted(plan: Plan) -> dict[str, Any]:
         for length, count in lengths.items():
             part = Fraction(count, whole) * share
             picture = Seconds(length / target.format.fps)
-            good += part
-            share_short, held = _expected_overflow(plan, picture)
-            short += part * share_short
-            seconds += part * (picture + held)
-    count = round(short)
+            spoken, overflowing, held = _expected_voice(plan, picture, target.format.fps)
+            good += part * spoken
+            short += part * overflowing
+            seconds += part * (picture * spoken + held)
     return {
         "seconds": seconds,
         "broken": len(plan) - round(good),
-        "short": _short(plan, count, [], exact=count == 0),
+        "short": _short(plan, round(short), [], exact=not short),
     }
 
 
-def _expected_overflow(plan: Plan, picture: Seconds) -> tuple[Fraction, Fraction]:
-    """For a picture of that length: the share that draws a longer voice-over, and the mean seconds it is held."""
-    lines = [line for line in plan.lines if isinstance(line, SpokenLine)]
-    lacks = [line.seconds + FADE - picture for line in lines if line.seconds + FADE > picture]
-    if not lacks or (plan.request.voice_overflow == "choose" and len(lacks) < len(lines)):
-        return Fraction(0), Fraction(0)
-    return Fraction(len(lacks), len(lines)), sum(lacks, Fraction(0)) / len(lines)
+def _expected_voice(plan: Plan, picture: Seconds, fps: Fraction) -> tuple[Fraction, Fraction, Fraction]:
+    """Of variations with that picture: the shares whose line can be spoken and is too long; mean seconds of hold."""
+    drawn = [plan.lines[number] for number in plan.drawable(picture)]
+    if not drawn:
+        return Fraction(1), Fraction(0), Fraction(0)
+    spoken = [line for line in drawn if isinstance(line, SpokenLine)]
+    handled = [plan.overflow(line.seconds, picture, fps) for line in spoken]
+    holds = sum(hold for hold, _, _ in handled)
+    overflowing = sum(overflow is not None for _, _, overflow in handled)
+    return Fraction(len(spoken), len(drawn)), Fraction(overflowing, len(drawn)), holds / fps / len(drawn)
 
 
 def _short(plan: Plan, count: int, indexes: list[int], *, exact: bool) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """URL or local path -> local file: safely (see guard), resumably, and once for all jobs and processes.
 
 A source is stored under the SHA-256 of its bytes. A note per URL (or per path, size, mtime and inode) remembers which
-bytes it gave, so that a later job asks the server only whether they changed.
+bytes it gave, so that a later job asks the server only whether they changed. Where the server gives nothing to ask
+with (no ETag, no Last-Modified) its bytes are trusted for `FetchLimits.trust`; where it does not give the file any
+more, as with a signed link that has expired, the copy it gave before is used, and the source says so.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +26,8 @@ import httpx2
 from crosscut.artifacts import artifact_key, is_full, storage_errors
 from crosscut.errors import FetchError
 from crosscut.guard import USUAL_PORTS, Guard, RefusedError, checked_url, guarded_client, redact, resolve
-from crosscut.transfer import HEAD, FetchLimits, Pace, Transfer, refuse_text, shown, too_large
+from crosscut.sniff import HEAD
+from crosscut.transfer import FetchLimits, Pace, Transfer, refuse_other, shown, too_large
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +41,12 @@ __all__ = ["FetchLimits", "Fetcher", "Source"]
 
 CHUNK = 1 << 20
 
+NOTE_VERSION = 2
+"""Part of the names of notes: raise it when their fields change."""
+
+LOST = {"not_found": "is not there any more", "not_permitted": "needs permission now"}
+"""By the code of an error that trying again will not mend: what became of a source we have a copy of."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -46,6 +56,8 @@ class Source:
     sha256: str
     path: Path
     size: int
+    note: str | None = None
+    """A sentence for the user about where these bytes come from, if not from the source as it is now."""
 
 
 class Fetcher:
@@ -92,21 +104,50 @@ class Fetcher:
             url = checked_url(text)
         except RefusedError as error:
             raise FetchError(f"{label} {error.reason}.", code=error.code) from error
-        key = artifact_key("url", url=str(url))
+        key = artifact_key("url", url=str(url), version=NOTE_VERSION)
         pace = Pace(label, self._limits, stop)
         with self._lease.locked(key, waiting=pace.check_cancelled):
-            note = self._lease.get_json(key)
-            path = None if note is None else self._lease.get(note["sha256"])
-            if note is None or path is None or note["fetched"] < self._since:
-                known = None if path is None else note
-                note = self._lease.with_room(lambda: self._download(url, label, known, pace, report))
+            known = self._noted(key)
+            note = known if known and self._is_fresh(known) else None
+            if note is None:
+                note = self._lease.with_room(lambda: self._ask(url, label, known, pace, report))
                 self._lease.put_json(key, note)
         return self._source(label, note)
+
+    def _noted(self, key: str) -> dict[str, Any] | None:
+        """The note of a source whose bytes are here, whole."""
+        note: dict[str, Any] | None = self._lease.get_json(key)
+        if note is None:
+            return None
+        path = self._lease.get(note["sha256"])
+        return note if path is not None and path.stat().st_size == note["size"] else None
+
+    def _is_fresh(self, note: dict[str, Any]) -> bool:
+        """Whether the server need not be asked."""
+        if note["etag"] or note["last_modified"]:
+            return bool(note["asked"] >= self._since)
+        return bool(max(note["asked"] - self._since, note["fetched"] + self._limits.trust - time.time()) >= 0)
+
+    def _ask(
+        self, url: httpx2.URL, label: str, known: dict[str, Any] | None, pace: Pace, report: Progress
+    ) -> dict[str, Any]:
+        """Return the new note: of what `url` gives now or, where it gives nothing any more, of what is `known`.
+
+        `fetched` is when the server last stood for the bytes, `asked` when it was asked, in seconds of the epoch.
+        """
+        try:
+            note = self._download(url, label, known, pace, report)
+        except FetchError as error:
+            if known is None or not (error.retryable or error.code in LOST):
+                raise
+            return {**known, "asked": time.time(), "lost": LOST.get(error.code, "cannot be reached any more")}
+        now = time.time()
+        return {**note, "fetched": now, "asked": now, "lost": None}
 
     def _download(
         self, url: httpx2.URL, label: str, known: dict[str, Any] | None, pace: Pace, report: Progress
     ) -> dict[str, Any]:
-        """Store what `url` gives now, unless it is what we `known`; return the new note."""
+        """Store what `url` gives now, unless it is what is `known`; return what describes it."""
         limits = self._limits
         pace.start()
         guard = Guard(allow=self._allow, ports=self._ports, resolver=self._resolver, watch=pace.check)
@@ -119,9 +160,9 @@ class Fetcher:
                 fresh = transfer.run()
             if fresh is None:
                 assert known is not None
-                return {**known, "fetched": time.time()}
+                return known
             self._lease.adopt(scratch, fresh["sha256"])
-            return {**fresh, "fetched": time.time()}
+            return fresh
         finally:
             scratch.unlink(missing_ok=True)
 
@@ -140,8 +181,8 @@ class Fetcher:
                 inode=[status.st_dev, status.st_ino],
             )
             with self._lease.locked(key, waiting=pace.check_cancelled):
-                note = self._lease.get_json(key)
-                if note is None or self._lease.get(note["sha256"]) is None:
+                note = self._noted(key)
+                if note is None:
                     note = self._lease.with_room(lambda: self._take_in(file, label, status.st_size, pace, report))
                     self._lease.put_json(key, note)
         return self._source(label, note)
@@ -155,7 +196,7 @@ class Fetcher:
             with scratch.open("w+b") as copy:
                 _clone(file, copy, pace)
                 copy.seek(0)
-                refuse_text(copy.read(HEAD), label)
+                refuse_other(copy.read(HEAD), label)
                 copy.seek(0)
                 while chunk := copy.read(CHUNK):
                     pace.check_cancelled()
@@ -176,7 +217,14 @@ class Fetcher:
     def _source(self, label: str, note: dict[str, Any]) -> Source:
         path = self._lease.get(note["sha256"])
         assert path is not None, "the lease holds what it was given"
-        return Source(label, note["sha256"], path, note["size"])
+        return Source(label, note["sha256"], path, note["size"], _lost(label, note))
+
+
+def _lost(label: str, note: dict[str, Any]) -> str | None:
+    if not note.get("lost"):
+        return None
+    day = datetime.fromtimestamp(note["fetched"], UTC).date()
+    return f"{label} {note['lost']}: the copy fetched on {day} is used"
 
 
 def _opened(path: Path, label: str) -> BinaryIO:

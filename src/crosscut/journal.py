@@ -6,10 +6,13 @@ number for each variation.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from array import array
 from typing import TYPE_CHECKING, Any
+
+from crosscut.artifacts import storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,28 +20,41 @@ if TYPE_CHECKING:
 
 ABSENT = -1
 
+MOST = 10_000_000
+"""Indexes beyond this are no job's: the line is damaged."""
+
 
 class Journal:
-    """Rows are JSON objects with an `index` from 1 to `total`; the latest line of an index counts. Thread-safe."""
+    """Rows are JSON objects with an `index` from 1; the latest line of an index counts. Thread-safe.
+
+    Raises StorageError where the disk fails. Rows beyond `total`, of a larger job into the same place, are kept.
+    """
 
     def __init__(self, path: Path, total: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._places = array("q", [ABSENT]) * total
         self._lock = threading.Lock()
-        self._file = path.open("a+b")
-        self._read_places()
+        with storage_errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b")
+            self._read_places()
 
     def _read_places(self) -> None:
         self._file.seek(0)
         place = 0
         for line in self._file:
             row = _parsed(line)
-            if row is not None and 1 <= row["index"] <= len(self._places):
-                self._places[row["index"] - 1] = place
+            if row is not None:
+                self._place(row["index"], place)
             place += len(line)
         if place and not line.endswith(b"\n"):
             self._file.write(b"\n")
+
+    def _place(self, index: int, place: int) -> None:
+        if not 1 <= index <= MOST:
+            return
+        self._places.extend([ABSENT] * (index - len(self._places)))
+        self._places[index - 1] = place
 
     def find(self, index: int) -> dict[str, Any] | None:
         """The latest row of that variation."""
@@ -51,11 +67,11 @@ class Journal:
 
     def append(self, row: dict[str, Any]) -> None:
         line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        with self._lock:
+        with self._lock, storage_errors():
             place = self._file.seek(0, 2)
             self._file.write(line)
             self._file.flush()
-            self._places[row["index"] - 1] = place
+            self._place(row["index"], place)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row that is known, by index."""
@@ -65,13 +81,18 @@ class Journal:
                 yield row
 
     def close(self) -> None:
-        """Keep only the latest rows, so that repeated runs do not grow the file."""
+        """Keep only the latest rows, so that repeated runs do not grow the file; where there is no room, keep it."""
         compact = self._path.with_suffix(".compact")
-        with compact.open("wb") as file:
-            for row in self.rows():
-                file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-        self._file.close()
-        compact.replace(self._path)
+        try:
+            with compact.open("wb") as file:
+                for row in self.rows():
+                    file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            compact.replace(self._path)
+        except OSError:
+            compact.unlink(missing_ok=True)
+        finally:
+            with contextlib.suppress(OSError):
+                self._file.close()
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

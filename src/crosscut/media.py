@@ -69,7 +69,6 @@ class VideoFacts:
     colour: Colour
     frame_rate: Fraction
     """Mean frames a second, as close to a standard rate as the timestamps allow."""
-    constant_rate: bool
     frames: int
     duration: Seconds
 
@@ -87,14 +86,6 @@ def shown_size(width: int, height: int, pixel_aspect: Fraction, rotation: int) -
 
 
 @dataclass(frozen=True)
-class AudioFacts:
-    codec: str
-    rate: int
-    channels: int
-    duration: Seconds
-
-
-@dataclass(frozen=True)
 class CopyFacts:
     """What the sample tables of an MP4 say about copying its video packets.
 
@@ -104,6 +95,7 @@ class CopyFacts:
 
     parameter_sets: str
     frame_rate: Fraction
+    """Exact; 0 where frames are not equally long, which is one of the obstacles."""
     obstacles: tuple[str, ...] = ()
 
 
@@ -113,10 +105,10 @@ class ClipFacts:
 
     container: str
     video: VideoFacts | None
-    audio: AudioFacts | None
+    audio: str | None
+    """Codec of its sound."""
     copy: CopyFacts | None = None
     """None when the container is not MP4 or the video is not H.264 in an `avc1` entry."""
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, order=True)
@@ -198,6 +190,7 @@ def _picture_differences(video: VideoFacts, target: Target) -> list[str]:
 
 
 def _rate_differences(copy: CopyFacts, target: Target) -> list[str]:
-    if copy.frame_rate != target.format.fps:
+    # An uneven rate is an obstacle already.
+    if copy.frame_rate and copy.frame_rate != target.format.fps:
         return [f"frame rate {rate_text(copy.frame_rate)} ≠ {rate_text(target.format.fps)}"]
     return []

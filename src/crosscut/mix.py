@@ -48,6 +48,8 @@ MARGIN = 0.1
 MOST_GAIN = 24
 """Decibels; what is quieter than this can lift stays quiet, and noise stays noise."""
 LEAST_STEP = -12
+NEAR = 0.5
+"""LU from the target within which no other step is tried."""
 WORTH = 0.1
 """LU; more gain that brings less than this only feeds the limiter."""
 SAMPLE = 10 * AUDIO_RATE
@@ -236,10 +238,12 @@ def measure_mix(job: Job, *, levels: Mapping[str, Any], shortest: int, longest: 
     if np.isfinite(missed).any():
         first = int(np.clip(np.floor(np.nanmin(missed)), LEAST_STEP, highest))
         for step in range(first, highest + 1):
+            if not (error[np.isfinite(missed)] > NEAR).any():
+                break
             free = plain.true_peak + step <= CEILING
             energy = plain.energy * 10 ** (step / 10) if free else profile(step, CEILING).energy
             missed = target - _loudness_of(energy, lengths)
-            better = (error > 0.5) & (np.abs(missed) < error - WORTH)
+            better = (error > NEAR) & (np.abs(missed) < error - WORTH)
             best[better], error[better] = step, np.abs(missed[better])
             if not better.any():
                 break

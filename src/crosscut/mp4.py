@@ -179,6 +179,8 @@ def copy_obstacles(track: Track, read: Read) -> tuple[str, ...]:
     found = list(track.obstacles)
     if track.frame_rate is None:
         found.append("uneven frame times")
+    elif track.duration != len(track.sizes) * int(track.durations[0]):
+        found.append("its last picture is held")
     if int(track.times.min()) > track.media_time:
         found.append("its first picture comes late")
     length_size, units = parameter_units(track.parameter_sets)

@@ -27,8 +27,9 @@ LABEL_BYTES = 60
 TASK_BYTES = 32
 TEMPLATE_CHARACTERS = 400
 LITERAL_BYTES = 24
-"""Literals, task, seed, index, code and format are never cut, so that names stay unique. For 16 blocks, 10,000 sources
-and 10⁶ variations they come to 24 + 32 + 19 + 7 + 88 + 10 bytes, which leaves room for the dashes between clips."""
+"""Literals, task, seed, index, code and format are never cut, so that names stay unique. For 16 blocks, 10¹⁵
+combinations and 8 formats they come to 24 + 32 + 19 + 16 + 62 + 10 bytes, which leaves room for the dashes between
+clips."""
 
 FIELDS = ("task", "index", "code", "clips", "music", "voice", "format", "seed")
 KEYS = ("index", "code")
@@ -162,7 +163,7 @@ class NameTemplate:
         task: str,
         append_format: bool = True,
     ) -> str:
-        """The file name of variation `index` of `total`, counted from 1, `.mp4` included.
+        """The file name of variation `index`, counted from 1 and written as wide as `total`, `.mp4` included.
 
         `choices` holds a clip number per block, `clips` the labels. A `format` is appended where the template lacks it,
         unless `append_format` is false. For one template, total, seed and task, names are unique over

@@ -5,17 +5,19 @@ Functions over values and protocols; no database, queue or web framework is know
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from crosscut import __version__
 from crosscut.artifacts import artifact_key
-from crosscut.errors import CrosscutError
+from crosscut.errors import CrosscutError, SpliceError
 from crosscut.estimate import estimate
-from crosscut.gather import Gathered, draw_plan, gather, sentence, shown
+from crosscut.gather import Gathered, draw_plan, gather, sentence
 from crosscut.journal import Journal
 from crosscut.media import Seconds
 from crosscut.naming import folder_name
@@ -25,6 +27,7 @@ from crosscut.segments import make_segment, segment_key
 from crosscut.soundtracks import VERSION as SOUND_VERSION
 from crosscut.soundtracks import Mixed, Part, Range, Recipe, Soundtracks, decode_music, samples_of
 from crosscut.speech import Speeches
+from crosscut.splice import VERSION as SPLICE_VERSION
 from crosscut.splice import Segment, splice
 from crosscut.workshop import Once
 
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 BATCH = 64
 """Variations looked ahead: their tails are made together."""
 
+UNEXPECTED = "it could not be made because of an error in crosscut: report it, with the line of the log"
+
 DELIVERIES = 4
 """Variations written at the same time."""
 
@@ -52,7 +57,8 @@ def preview(request: Request, base: Path | None, workshop: Workshop) -> dict[str
     gathered = gather(request, base, workshop)
     speeches = Speeches(request, workshop)
     plan = draw_plan(request, gathered, speeches.expected(), workshop)
-    return estimate(plan, gathered.sizes) | {"notes": speeches.notes}
+    notes = [*gathered.notes, *speeches.notes]
+    return estimate(plan, gathered.sizes, gathered.names.__getitem__) | {"notes": notes}
 
 
 def produce(request: Request, base: Path | None, workshop: Workshop, destination: Destination) -> dict[str, Any]:
@@ -71,9 +77,9 @@ def produce(request: Request, base: Path | None, workshop: Workshop, destination
             production.run()
         except BaseException:
             workshop.cancelled.set()
+            production.finish(interrupted=True)
             raise
-        finally:
-            production.finish()
+        production.finish()
     seconds = workshop.telemetry.clock() - start
     report = production.report(seconds)
     workshop.telemetry.log.info("job done", **{key: report[key] for key in ("total", "succeeded", "failed", "seconds")})
@@ -95,11 +101,13 @@ class Production:
         self._tally = Tally()
         self._halted: CrosscutError | None = None
         self._known = bytearray(len(plan))
+        self._manifest_problem: str | None = None
         # Encoding has the processors; the other pools mostly wait for it, for the disk, or for short tails.
         self._encoders = ThreadPoolExecutor(workshop.workers, "conform")
         self._mixers = ThreadPoolExecutor(workshop.workers, "mix")
         self._writers = ThreadPoolExecutor(DELIVERIES, "deliver")
         self._segments: dict[tuple[str, int], Future[Segment]] = {}
+        self._encodes = 0
         self._music = Once(self._decode_music)
         self._soundtracks = Soundtracks(workshop, self._mixers, self._parts, plan.request.music_gain, self._span)
         home = artifact_key("journal", place=delivery.location)
@@ -121,8 +129,11 @@ class Production:
         while waiting:
             self._collect(*waiting.popleft())
 
-    def finish(self) -> None:
-        """Write the manifest of all that is known, also after an interruption; stops what still runs."""
+    def finish(self, *, interrupted: bool = False) -> None:
+        """Write the manifest and stop what still runs.
+
+        After an interruption the manifest also tells of files of earlier runs that were not come to.
+        """
         for pool in (self._writers, self._mixers, self._encoders):
             pool.shutdown(cancel_futures=True)
         head = {
@@ -131,16 +142,23 @@ class Production:
             "seed": self._plan.request.seed,
             "total": len(self._plan),
         }
-        try:
-            self._delivery.put_text("manifest.json", manifest_json(head, self._rows()))
-            self._delivery.put_text("manifest.csv", manifest_csv(self._rows()))
-        except CrosscutError as error:
-            self._telemetry.failed(error)
+        for name, parts in (
+            ("manifest.json", manifest_json(head, self._rows(earlier=interrupted))),
+            ("manifest.csv", manifest_csv(self._rows(earlier=interrupted))),
+        ):
+            try:
+                self._delivery.put_text(name, parts)
+            except CrosscutError as error:
+                self._telemetry.failed(error)
+                self._manifest_problem = error.public
         self._journal.close()
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        """What this run made or found whole; the journal may also know of an earlier request."""
-        return (row for row in self._journal.rows() if self._known[row["index"] - 1])
+    def _rows(self, *, earlier: bool) -> Iterator[dict[str, Any]]:
+        """What this run made or found whole; with `earlier`, also what the journal knows of and is still there."""
+        for row in self._journal.rows():
+            seen = row["index"] <= len(self._known) and self._known[row["index"] - 1]
+            if seen or (earlier and not row["error"] and self._delivery.holds(row["file"], row["bytes"])):
+                yield row
 
     def report(self, seconds: float) -> dict[str, Any]:
         copied = sum(not self._plan.renditions[key].reasons for key in self._segments)
@@ -157,7 +175,8 @@ class Production:
             "soundtracks_encoded": self._telemetry.finished["mix"],
             "voice_over_characters": self._speeches.characters,
             "cost": {"currency": "USD", "voice_over": self._speeches.cost},
-            "notes": self._speeches.notes,
+            "manifest_problem": self._manifest_problem,
+            "notes": [*self._gathered.notes, *self._speeches.notes],
         }
 
     @property
@@ -178,11 +197,18 @@ class Production:
         return False
 
     def _is_kept(self, row: dict[str, Any], variation: Variation) -> bool:
-        whole = not row["error"] and row["recipe"] == self._fingerprint(variation)
-        return whole and self._delivery.holds(row["file"], row["bytes"])
+        if row["error"]:
+            return False
+        if variation.problem:
+            # A source is out of reach now; what was made of it stays what it was.
+            told = self._row(variation)
+            same = all(row[key] == told[key] for key in ("clips", "music", "voice_over", "format"))
+        else:
+            same = row["recipe"] == self._fingerprint(variation)
+        return same and self._delivery.holds(row["file"], row["bytes"])
 
     def _fingerprint(self, variation: Variation) -> str:
-        """Names everything that decides the file's bytes, before any piece of it is made."""
+        """Names everything that decides the file's bytes, before any piece is made; for what can be made."""
         target = self._plan.targets[variation.target]
         segments = [
             segment_key(
@@ -192,11 +218,8 @@ class Production:
                 target,
             )
             for clip in variation.clips
-            if clip in self._gathered.sources
         ]
-        music = (
-            None if variation.music is None else self._gathered.sources.get(self._plan.request.music[variation.music])
-        )
+        music = None if variation.music is None else self._gathered.sources[self._plan.request.music[variation.music]]
         return artifact_key(
             "variation",
             name=variation.name,
@@ -207,23 +230,21 @@ class Production:
             line=None if variation.line is None else self._speeches.key(variation.line),
             speed=variation.speed,
             samples=samples_of(self._plan.length(variation)),
-            version=SOUND_VERSION,
+            versions=(SOUND_VERSION, SPLICE_VERSION),
         )
 
     def _queue_segments(self) -> None:
         for variation in islice(iter(self._plan), LOOK_AHEAD):
             row = self._journal.find(variation.index)
-            if row is None or not self._is_kept(row, variation):
+            if not variation.problem and (row is None or not self._is_kept(row, variation)):
                 self._ask_segments(variation)
-        encodes = sum(bool(rendition.reasons) for rendition in self._plan.renditions.values())
-        self._telemetry.expect("conform", encodes)
 
     def _ask_segments(self, variation: Variation) -> None:
-        if variation.problem:
-            return
         for clip in variation.clips:
             key = (clip, variation.target)
             if key not in self._segments:
+                self._encodes += bool(self._plan.renditions[key].reasons)
+                self._telemetry.expect("conform", self._encodes)
                 self._segments[key] = self._encoders.submit(self._segment, *key)
 
     def _segment(self, clip: str, number: int) -> Segment:
@@ -233,11 +254,17 @@ class Production:
             if not rendition.reasons:
                 return make_segment(source, facts, rendition, target, self._workshop)
             with self._telemetry.piece("conform") as report:
-                return make_segment(source, facts, rendition, target, self._workshop, self._threads(), report)
+                return make_segment(source, facts, rendition, target, self._workshop, self._threads, report)
         except CrosscutError as error:
-            self._telemetry.failed(error, source=shown(clip))
-            raise type(error)(sentence(clip, error), code=error.code, retryable=error.retryable) from error
+            raise self._named(clip, error) from error
 
+    def _named(self, source: str, error: CrosscutError) -> CrosscutError:
+        """Log the error and let its sentence name the source."""
+        name = self._gathered.names[source]
+        self._telemetry.failed(error, source=name)
+        return type(error)(sentence(source, name, error), code=error.code, retryable=error.retryable)
+
+    @cached_property
     def _threads(self) -> int:
         """Encoder threads: processors that no other clip will use."""
         encodes = sum(bool(rendition.reasons) for rendition in self._plan.renditions.values())
@@ -246,11 +273,10 @@ class Production:
     def _decode_music(self, number: int) -> Part:
         name = self._plan.request.music[number]
         try:
-            with self._telemetry.timed("music", source=shown(name)):
+            with self._telemetry.timed("music", source=self._gathered.names[name]):
                 return decode_music(self._gathered.sources[name], self._workshop)
         except CrosscutError as error:
-            self._telemetry.failed(error, source=shown(name))
-            raise type(error)(sentence(name, error), code=error.code, retryable=error.retryable) from error
+            raise self._named(name, error) from error
 
     def _parts(self, recipe: Recipe) -> tuple[Part | None, Part | None]:
         music = None if recipe.music is None else self._music.get(recipe.music)
@@ -299,32 +325,44 @@ class Production:
         try:
             row = future.result()
         except CrosscutError as error:
-            row = self._row(variation, error=error.public)
-            self._telemetry.failed(error, variation=variation.index)
-            if error.code == "disk_full":
-                self._halted = error
+            row = self._failed(variation, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this variation and not the job
+            detail = "".join(traceback.format_exception(error))
+            row = self._failed(variation, SpliceError(UNEXPECTED, code="unexpected", detail=detail))
         self._record(row)
 
+    def _failed(self, variation: Variation, error: CrosscutError) -> dict[str, Any]:
+        self._telemetry.failed(error, variation=variation.index)
+        if error.code == "disk_full":
+            self._halted = error
+        return self._row(variation, error=error.public)
+
     def _record(self, row: dict[str, Any]) -> None:
-        self._journal.append(row)
-        self._known[row["index"] - 1] = True
         self._tally.add(row, kept=False)
         self._telemetry.advance("deliver")
+        try:
+            self._journal.append(row)
+            self._known[row["index"] - 1] = True
+        except CrosscutError as error:
+            # The file is there; only the next run and the manifest will not know of it.
+            self._telemetry.failed(error, variation=row["index"])
+            self._halted = error
 
     def _row(
         self, variation: Variation, *, mixed: Mixed | None = None, error: str | None = None, **made: Any
     ) -> dict[str, Any]:
         request, target = self._plan.request, self._plan.targets[variation.target]
-        line = None if variation.line is None else variation.line
+        names, line = self._gathered.names, variation.line
+        whole = not error and not variation.problem
         return {
             "index": variation.index,
             "file": None,
-            "clips": [shown(clip) for clip in variation.clips],
+            "clips": [names[clip] for clip in variation.clips],
             "format": self._plan.format_names[variation.target],
-            "music": None if variation.music is None else shown(request.music[variation.music]),
+            "music": None if variation.music is None else names[request.music[variation.music]],
             "voice_over": None if line is None else request.lines[line].text,
             "voice": None if line is None else self._speeches.voice(line),
-            "duration": None if error else round(float(self._plan.length(variation)), 6),
+            "duration": round(float(self._plan.length(variation)), 6) if whole else None,
             "hold": round(float(variation.hold / target.format.fps), 6),
             "speed": float(variation.speed),
             "bytes": None,
@@ -333,7 +371,7 @@ class Production:
             "true_peak": mixed and _rounded(mixed.true_peak),
             "seconds": 0.0,
             "error": error,
-            "recipe": self._fingerprint(variation),
+            "recipe": self._fingerprint(variation) if whole else None,
             **made,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -15,7 +16,7 @@ from crosscut.media import ClipFacts, Seconds, Target, differences
 from crosscut.naming import NameTemplate, labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from crosscut.request import Request
 
@@ -80,6 +81,8 @@ class Plan:
     music_problems: Mapping[str, str]
     lines: tuple[SpokenLine | str, ...]
     """For each line its length, or the sentence why it cannot be spoken."""
+    wide_targets: tuple[Target, ...]
+    """What `targets` would be if the request asked for a wide join."""
 
     @cached_property
     def combinations(self) -> Combinations:
@@ -153,13 +156,13 @@ class Plan:
             problem = self.music_problems.get(self.request.music[music])
         frames = 0 if problem else sum(self.renditions[clip, number].frames for clip in clips)
         picture = Seconds(frames / self.targets[number].format.fps)
-        line = self._drawn_line(position, picture)
+        line = self._voice.draw(position, self.drawable(picture)) if self.lines else None
         spoken = self.lines[line] if line is not None else None
         hold, speed, overflow = 0, Fraction(1), None
         if isinstance(spoken, str):
             problem = problem or spoken
         elif spoken is not None and not problem:
-            hold, speed, overflow = self._overflow(spoken.seconds, picture, self.targets[number].format.fps)
+            hold, speed, overflow = self.overflow(spoken.seconds, picture, self.targets[number].format.fps)
         return Variation(
             index=index,
             name=self._name(index, combination, music, line, number),
@@ -175,21 +178,25 @@ class Plan:
             problem=problem,
         )
 
-    def _drawn_line(self, position: int, picture: Seconds) -> int | None:
-        lines = self.request.lines
-        if not lines:
-            return None
-        if self.request.voice_overflow != "choose" or not picture:
-            return self._voice.draw(position)
-        lengths = {number: line.seconds for number, line in enumerate(self.lines) if isinstance(line, SpokenLine)}
-        fitting = [number for number, seconds in lengths.items() if seconds + FADE <= picture]
-        if not fitting and lengths:
-            fitting = [min(lengths, key=lambda number: (lengths[number], number))]
-        return self._voice.draw(position, fitting) if fitting else self._voice.draw(position)
+    @cached_property
+    def _by_length(self) -> tuple[tuple[Seconds, ...], tuple[int, ...]]:
+        """Lengths of the lines that can be spoken, shortest first, and the numbers of these lines."""
+        spoken = sorted(
+            (line.seconds, number) for number, line in enumerate(self.lines) if isinstance(line, SpokenLine)
+        )
+        return tuple(seconds for seconds, _ in spoken), tuple(number for _, number in spoken)
 
-    def _overflow(
+    def drawable(self, picture: Seconds) -> Sequence[int]:
+        """The lines among which a variation with that picture draws, evenly; all where there is no picture."""
+        lengths, numbers = self._by_length
+        if self.request.voice_overflow != "choose" or not numbers or not picture:
+            return range(len(self.lines))
+        return numbers[: max(1, bisect_right(lengths, picture - FADE))]
+
+    def overflow(
         self, spoken: Seconds, picture: Seconds, fps: Fraction
     ) -> tuple[int, Fraction, Literal["hold", "speed"] | None]:
+        """Hold in frames, speed and handling of a voice-over over a picture."""
         room = picture - FADE
         if spoken <= room:
             return 0, Fraction(1), None
@@ -203,7 +210,8 @@ class Plan:
     def _name(self, index: int, combination: tuple[int, ...], music: int | None, line: int | None, number: int) -> str:
         return self._template.render(
             index=index,
-            total=len(self),
+            # Not len(self): more of the same job must not rename what is there.
+            total=self.combinations.total * len(self.targets),
             choices=combination,
             clips=tuple(block[choice] for block, choice in zip(self._labels, combination, strict=True)),
             music=self._music_labels[music] if music is not None else "",
@@ -229,22 +237,38 @@ class Plan:
         return min(spans), max(spans)
 
     def refuse_overflow(self) -> None:
-        """With `voice_overflow: refuse`, raise `RequestError` if any variation is shorter than its voice-over."""
-        if self.request.voice_overflow != "refuse":
-            return
-        for variation in self:
-            if variation.overflow and variation.line is not None:
-                line = self.lines[variation.line]
-                assert isinstance(line, SpokenLine)
-                raise RequestError(
-                    f"variation {variation.index} ({variation.name}) is {_seconds(self.picture(variation))} long and"
-                    f" its voice-over (line {variation.line + 1}) needs {_seconds(line.seconds + FADE)}: shorten the"
-                    " text, use longer clips, or send voice_overflow hold, speed or choose",
-                    code="voice_too_long",
-                )
+        """Raise what `overflow_refusal` finds."""
+        if error := self.overflow_refusal():
+            raise error
 
-    def picture(self, variation: Variation) -> Seconds:
-        return Seconds(variation.frames / self.targets[variation.target].format.fps)
+    def overflow_refusal(self) -> RequestError | None:
+        """With `voice_overflow: refuse`, what the first variation shorter than its voice-over is refused with."""
+        if self.request.voice_overflow != "refuse" or not self._may_overflow():
+            return None
+        return next((self._too_long(variation) for variation in self if variation.overflow), None)
+
+    def _may_overflow(self) -> bool:
+        """Whether the shortest picture is too short for the longest line; answers without looking at variations."""
+        lengths, _ = self._by_length
+        music = self.request.music
+        impossible = (
+            any(all(clip in self.clip_problems for clip in block.clips) for block in self.request.blocks)
+            or not lengths
+            or (music and all(source in self.music_problems for source in music))
+        )
+        return not impossible and lengths[-1] + FADE > self.picture_span()[0]
+
+    def _too_long(self, variation: Variation) -> RequestError:
+        assert variation.line is not None
+        line = self.lines[variation.line]
+        assert isinstance(line, SpokenLine)
+        picture = variation.frames / self.targets[variation.target].format.fps
+        return RequestError(
+            f"variation {variation.index} ({variation.name}) is {_seconds(picture)} long and its voice-over"
+            f" (line {variation.line + 1}) needs {'' if line.exact else 'about '}{_seconds(line.seconds + FADE)}:"
+            " shorten the text, use longer clips, or send voice_overflow hold, speed or choose",
+            code="voice_too_long",
+        )
 
 
 def _seconds(value: Fraction) -> str:

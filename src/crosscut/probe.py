@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from crosscut import decode, mp4
 from crosscut.artifacts import artifact_key
 from crosscut.errors import CrosscutError, ProbeError
-from crosscut.media import AudioFacts, ClipFacts, Colour, CopyFacts, Seconds, VideoFacts
+from crosscut.media import ClipFacts, Colour, CopyFacts, Seconds, VideoFacts
 from crosscut.sandbox import Limits
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crosscut.fetch import Source
     from crosscut.sandbox import Job, Sandbox
 
-VERSION = 1
+VERSION = 2
 """Part of the name of every stored fact sheet: raise it when a change here alters one."""
 
 STANDARD_RATES = tuple(
@@ -34,6 +34,7 @@ STANDARD_RATES = tuple(
 MAX_SECONDS = 3_600
 MAX_PACKETS = 500_000
 MAX_TAIL = 60
+"""Seconds a last picture may stay: screen recordings do that; a header that claims more is damaged."""
 
 _FACTS = TypeAdapter(ClipFacts)
 
@@ -55,7 +56,8 @@ def inspect(job: Job) -> Any:
     file.seek(0)
     with decode.open_media(file) as container:
         stream = decode.video_stream(container)
-        audio = _audio_facts(container)
+        sound = decode.audio_stream(container)
+        audio = sound.codec_context.codec.canonical_name if sound is not None else None
         timing = _timing(container, stream) if stream is not None else None
     if stream is None or timing is None:
         return _FACTS.dump_python(ClipFacts(container.format.name, None, audio), mode="json")
@@ -75,13 +77,12 @@ def inspect(job: Job) -> Any:
 @dataclass(frozen=True)
 class Timing:
     rate: Fraction
-    constant: bool
     frames: int
     duration: Seconds
 
 
 def _timing(container: InputContainer, stream: VideoStream) -> Timing:
-    times, last_duration = _packet_times(container, stream)
+    times, last_duration, packets = _packet_times(container, stream)
     base = stream.time_base or Fraction(1, 1000)
     if len(times) == 0:
         raise ProbeError("its video holds no pictures", code="no_frames")
@@ -89,30 +90,27 @@ def _timing(container: InputContainer, stream: VideoStream) -> Timing:
     step = span / (len(times) - 1) if len(times) > 1 else stream.guessed_rate and 1 / stream.guessed_rate
     step = step or Fraction(1, 30)
     tail = last_duration * base
-    # Screen recordings hold their last picture long; a header that claims minutes of it is damaged.
-    duration = Seconds(span + (tail if 0 < tail <= MAX_TAIL else step))
-    if duration > MAX_SECONDS:
-        raise ProbeError(f"it is longer than {MAX_SECONDS // 60} minutes", code="limit_exceeded")
-    _refuse_truncated(stream, base, duration)
-    rate = standard_rate(1 / step)
-    return Timing(rate, _is_constant(times, base, rate), len(times), duration)
-
-
-def _refuse_truncated(stream: VideoStream, base: Fraction, found: Seconds) -> None:
-    """A file that was cut off while it was copied still has its header: what it promises is not there."""
+    found = span + (tail if 0 < tail <= MAX_TAIL else step)
     promised = (stream.duration or 0) * base
-    if found + 1 < promised * Fraction(19, 20):
+    if packets < stream.frames and found + 1 < promised * Fraction(19, 20):
         raise ProbeError(
             f"it is cut off: {float(found):.1f} of {float(promised):.1f} s are there; upload or export it again",
             code="truncated",
         )
+    # With every packet there, the header may still tell of a last picture that stays.
+    held = stream.frames and packets >= stream.frames and found < promised <= found + MAX_TAIL
+    duration = Seconds(promised if held else found)
+    if duration > MAX_SECONDS:
+        raise ProbeError(f"it is longer than {MAX_SECONDS // 60} minutes", code="limit_exceeded")
+    return Timing(standard_rate(1 / step), len(times), duration)
 
 
-def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[NDArray[np.int64], int]:
-    """Presentation times of the shown packets in order, and the duration of the one shown last, in ticks."""
+def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[NDArray[np.int64], int, int]:
+    """Times of the shown packets in order, the duration of the one shown last, in ticks, and the count of all."""
     times: list[int] = []
-    last = (0, 0)
+    last, packets = (0, 0), 0
     for packet in container.demux(stream):
+        packets += packet.size > 0
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or packet.is_discard or packet.size == 0:
             continue
@@ -120,7 +118,7 @@ def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[NDArr
         last = max(last, (time, packet.duration or 0))
         if len(times) > MAX_PACKETS:
             raise ProbeError(f"it has more than {MAX_PACKETS} frames", code="limit_exceeded")
-    return np.sort(np.array(times, dtype=np.int64)), last[1]
+    return np.sort(np.array(times, dtype=np.int64)), last[1], packets
 
 
 def standard_rate(rate: Fraction) -> Fraction:
@@ -129,11 +127,6 @@ def standard_rate(rate: Fraction) -> Fraction:
     if abs(nearest - rate) * 200 <= nearest:
         return nearest
     return max(Fraction(1, 1000), Fraction(round(rate * 1000), 1000))
-
-
-def _is_constant(times: NDArray[np.int64], base: Fraction, rate: Fraction) -> bool:
-    expected = np.arange(len(times)) / float(rate)
-    return bool(np.all(np.abs((times - times[0]) * float(base) - expected) < 0.5 / float(rate)))
 
 
 def _video_facts(stream: VideoStream, frame: VideoFrame, timing: Timing) -> VideoFacts:
@@ -150,7 +143,6 @@ def _video_facts(stream: VideoStream, frame: VideoFrame, timing: Timing) -> Vide
         pixel_format=frame.format.name,
         colour=frame_colour(frame),
         frame_rate=timing.rate,
-        constant_rate=timing.constant,
         frames=timing.frames,
         duration=timing.duration,
     )
@@ -159,19 +151,6 @@ def _video_facts(stream: VideoStream, frame: VideoFrame, timing: Timing) -> Vide
 def frame_colour(frame: VideoFrame) -> Colour:
     full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
     return Colour(int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace), full)
-
-
-def _audio_facts(container: InputContainer) -> AudioFacts | None:
-    stream = decode.audio_stream(container)
-    if stream is None:
-        return None
-    context = stream.codec_context
-    seconds = Fraction(0)
-    if stream.duration and stream.time_base:
-        seconds = stream.duration * stream.time_base
-    elif container.duration:
-        seconds = Fraction(container.duration, 1_000_000)
-    return AudioFacts(context.codec.canonical_name, context.sample_rate, context.channels, Seconds(seconds))
 
 
 def _copy_facts(file: BinaryIO) -> CopyFacts | None:

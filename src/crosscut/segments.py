@@ -10,7 +10,7 @@ from crosscut.errors import ConformError
 from crosscut.splice import Segment, read_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from crosscut.fetch import Source
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 def profile_sets(frame: Format, workshop: Workshop) -> str:
     """The parameter sets (hexadecimal `avcC`) that our encoder writes for `frame`: seen, not assumed."""
 
-    def make(path: Path) -> None:
-        workshop.run("crosscut.conform:encode_blank", outputs=[path], **_frame(frame))
+    def make(paths: Mapping[str, Path]) -> None:
+        workshop.run("crosscut.conform:encode_blank", outputs=[paths[".mp4"]], **_frame(frame))
 
-    path = workshop.lease.make(artifact_key("blank", **_profile(frame)), make, ".mp4")
-    return read_segment(path).parameter_sets.hex()
+    return _made(artifact_key("blank", **_profile(frame)), make, workshop).parameter_sets.hex()
 
 
 def segment_key(source: Source, facts: ClipFacts, rendition: Rendition, target: Target) -> str:
@@ -49,13 +48,13 @@ def make_segment(
     if not rendition.reasons:
         return read_segment(source.path)
 
-    def make(path: Path) -> None:
+    def make(paths: Mapping[str, Path]) -> None:
         assert facts.video is not None
         with workshop.telemetry.timed("conform", source=source.label, format=target.format.name):
             workshop.run(
                 "crosscut.conform:encode",
                 inputs=[source.path],
-                outputs=[path],
+                outputs=[paths[".mp4"]],
                 media_seconds=float(facts.video.duration),
                 on_progress=on_progress,
                 threads=threads,
@@ -63,8 +62,7 @@ def make_segment(
                 **_frame(target.format),
             )
 
-    key = segment_key(source, facts, rendition, target)
-    segment = read_segment(workshop.lease.make(key, make, ".mp4"))
+    segment = _made(segment_key(source, facts, rendition, target), make, workshop)
     if len(segment.track.sizes) != rendition.frames:
         raise ConformError(
             "it could not be brought to the format's frame rate: report this clip",
@@ -72,6 +70,10 @@ def make_segment(
             detail=f"{len(segment.track.sizes)} frames instead of {rendition.frames}",
         )
     return segment
+
+
+def _made(key: str, make: Callable[[Mapping[str, Path]], None], workshop: Workshop) -> Segment:
+    return workshop.lease.make_read(key, (".mp4",), make, lambda paths: read_segment(paths[".mp4"]))
 
 
 def _recipe(facts: ClipFacts, target: Target) -> dict[str, Any]:

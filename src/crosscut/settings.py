@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class Settings(BaseSettings):
     """Every field is one variable: `data_dir` is `CROSSCUT_DATA_DIR`."""
 
-    model_config = SettingsConfigDict(env_prefix="CROSSCUT_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CROSSCUT_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
     data_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("crosscut")),
@@ -52,11 +52,6 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(_host_port(entry.strip()) for entry in value.split(",") if entry.strip())
-
-    @field_validator("log_file", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return value or None
 
     @field_validator("data_dir", "log_file")
     @classmethod

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from crosscut import mix
-from crosscut.artifacts import artifact_key
+from crosscut.artifacts import artifact_key, whole
+from crosscut.errors import ProbeError, StorageError
+from crosscut.loudness import Profile
 from crosscut.media import AUDIO_RATE, Seconds
 from crosscut.pcm import Sound
 from crosscut.splice import AudioRun, Soundtrack, read_track
@@ -17,7 +21,6 @@ from crosscut.workshop import Once
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
-    from fractions import Fraction
     from pathlib import Path
 
     from crosscut.fetch import Source
@@ -35,6 +38,15 @@ TAILS_AT_ONCE = 32
 
 MUSIC_SECONDS = 1_200
 """Music beyond this is not decoded; it would only be heard by a longer video."""
+
+MUSIC_STEP = 30
+"""Seconds: music is decoded in whole steps of this, so that videos of about one length share it."""
+
+STEREO = 8
+"""Bytes of a sample for two loudspeakers, as `pcm` stores it; the limited mix takes half."""
+
+KEPT = 2_048
+"""Soundtracks held at once: many times what is asked for ahead. What falls out is an artifact and is read again."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +81,16 @@ def samples_of(length: Seconds) -> int:
     return ceil(length * AUDIO_RATE)
 
 
-def decode_music(source: Source, workshop: Workshop) -> Part:
-    key = artifact_key("music", source=source.sha256, version=VERSION, seconds=MUSIC_SECONDS)
+def music_seconds(longest: int) -> int:
+    """How much music is decoded for soundtracks of at most `longest` samples: as much again may be trimmed silence."""
+    steps = ceil(Fraction(longest, MUSIC_STEP * AUDIO_RATE))
+    return min((steps + 1) * MUSIC_STEP, MUSIC_SECONDS)
+
+
+def decode_music(source: Source, workshop: Workshop, longest: int = MUSIC_SECONDS * AUDIO_RATE) -> Part:
+    """The part of the music that soundtracks of at most `longest` samples can hear; its loudness is that part's."""
+    seconds = music_seconds(longest)
+    key = artifact_key("music", source=source.sha256, version=VERSION, seconds=seconds)
 
     def make(paths: Mapping[str, Path]) -> None:
         answer = workshop.run(
@@ -79,13 +99,16 @@ def decode_music(source: Source, workshop: Workshop) -> Part:
             outputs=[paths[".pcm"]],
             media_seconds=60,
             channels=2,
-            max_seconds=MUSIC_SECONDS,
+            max_seconds=seconds,
             trim=True,
         )
         paths[".json"].write_text(json.dumps(answer))
 
-    paths = workshop.lease.make_group(key, (".pcm", ".json"), make)
-    return Part(key, paths[".pcm"], Sound(**json.loads(paths[".json"].read_bytes())))
+    def read(paths: Mapping[str, Path]) -> Part:
+        sound = Sound(**json.loads(paths[".json"].read_bytes()))
+        return Part(key, whole(paths[".pcm"], sound.samples * STEREO), sound)
+
+    return workshop.lease.make_read(key, (".pcm", ".json"), make, read)
 
 
 @dataclass(frozen=True)
@@ -116,7 +139,9 @@ class Soundtracks:
         part: Callable[[Recipe], tuple[Part | None, Part | None]],
         music_gain: float,
         spans: Callable[[Recipe], Range],
+        kept: int = KEPT,
     ) -> None:
+        """At most about `kept` soundtracks are held: wait for one before so many others are asked for."""
         self._workshop = workshop
         self._pool = pool
         self._part = part
@@ -124,17 +149,23 @@ class Soundtracks:
         self._spans = spans
         self._steps = Once(self._measure)
         self._bodies = Once(self._body)
-        self._made: dict[tuple[Recipe, int], Future[dict[int, Mixed]]] = {}
+        self._kept = kept
+        self._made: OrderedDict[tuple[Recipe, int], Future[dict[int, Mixed]]] = OrderedDict()
+        """The last asked for comes last."""
 
     def ask(self, wanted: Iterable[tuple[Recipe, int]]) -> None:
         """Start what is new of these (recipe, samples); call from one thread."""
         fresh: dict[Recipe, set[int]] = {}
         for recipe, samples in wanted:
-            if (recipe, samples) not in self._made:
+            if (recipe, samples) in self._made:
+                self._made.move_to_end((recipe, samples))
+            else:
                 fresh.setdefault(recipe, set()).add(samples)
         for recipe, lengths in fresh.items():
             batch = self._pool.submit(self._mixes, recipe, sorted(lengths))
             self._made.update({(recipe, samples): batch for samples in lengths})
+        while len(self._made) > self._kept:
+            self._made.popitem(last=False)
 
     def wait(self, recipe: Recipe, samples: int) -> Mixed:
         """The soundtrack, once it is made. Raises what went wrong with it."""
@@ -177,8 +208,13 @@ class Soundtracks:
                     **wanted,
                 )
 
-        files = self._workshop.lease.make_group(key, BODY_FILES, make)
-        return Body(key, files, read_track(files[".m4a"], "audio"))
+        def read(files: Mapping[str, Path]) -> Body:
+            samples = wanted["samples"]
+            whole(files[".pcm"], samples * STEREO // 2)
+            Profile.from_bytes(files[".profile"].read_bytes(), samples)
+            return Body(key, files, read_track(files[".m4a"], "audio"))
+
+        return self._workshop.lease.make_read(key, BODY_FILES, make, read)
 
     def _mixes(self, recipe: Recipe, lengths: Sequence[int]) -> dict[int, Mixed]:
         steps = self._steps.get(recipe)
@@ -191,21 +227,25 @@ class Soundtracks:
         return made
 
     def _tails(self, body: Body, lengths: Sequence[int]) -> dict[int, Mixed]:
-        lease = self._workshop.lease
         keys = {samples: artifact_key("tail", body=body.key, samples=samples) for samples in lengths}
-        found = {
-            samples: (path, facts)
-            for samples, key in keys.items()
-            if (facts := lease.get_json(key)) is not None and (path := lease.get(key, ".m4a")) is not None
-        }
-        missing = [samples for samples in lengths if samples not in found]
+        made = {samples: mixed for samples, key in keys.items() if (mixed := self._found(body, key))}
+        missing = [samples for samples in lengths if samples not in made]
         for start in range(0, len(missing), TAILS_AT_ONCE):
-            found |= self._render_tails(body, missing[start : start + TAILS_AT_ONCE], keys)
-        return {samples: _mixed(body, *tail) for samples, tail in found.items()}
+            made |= self._render_tails(body, missing[start : start + TAILS_AT_ONCE], keys)
+        return made
 
-    def _render_tails(
-        self, body: Body, lengths: Sequence[int], keys: Mapping[int, str]
-    ) -> dict[int, tuple[Path, dict[str, Any]]]:
+    def _found(self, body: Body, key: str) -> Mixed | None:
+        """The soundtrack with the stored tail, None where there is none that can be read."""
+        lease = self._workshop.lease
+        facts, path = lease.get_json(key), lease.get(key, ".m4a")
+        if facts is None or path is None:
+            return None
+        try:
+            return _mixed(body, path, facts)
+        except (ProbeError, StorageError):
+            return None
+
+    def _render_tails(self, body: Body, lengths: Sequence[int], keys: Mapping[int, str]) -> dict[int, Mixed]:
         lease = self._workshop.lease
         scratch = [lease.scratch(".m4a") for _ in lengths]
         with self._workshop.telemetry.timed("tail", count=len(lengths)):
@@ -220,7 +260,7 @@ class Soundtracks:
         for samples, path, facts in zip(lengths, scratch, answer["tails"], strict=True):
             kept = lease.adopt(path, keys[samples], ".m4a")
             lease.put_json(keys[samples], facts)
-            made[samples] = (kept, facts)
+            made[samples] = _mixed(body, kept, facts)
         return made
 
 

@@ -44,11 +44,14 @@ def main() -> None:
     try:
         _import_all(sys.argv[2:])
     except BaseException as error:  # noqa: BLE001  (whatever an import can raise)
-        control.sendall(f"{type(error).__name__}: {error}"[:1000].encode())
-        return
+        answer = f"{type(error).__name__}: {error}"[:1000].encode()
+    else:
+        answer = READY
     gc.freeze()
-    control.sendall(READY)
-    _Spawning(control).serve()
+    with contextlib.suppress(OSError):  # whoever started us was interrupted meanwhile
+        control.sendall(answer)
+        if answer == READY:
+            _Spawning(control).serve()
 
 
 def _import_all(modules: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ class Speeches:
         self._resolved = Once(self._resolve)
         self._said = Once(self._say)
         self._parts = Once(self._part)
+        self._lock = threading.Lock()
+        self._spoken = 0
 
     @property
     def notes(self) -> list[str]:
@@ -49,12 +52,13 @@ class Speeches:
 
     @property
     def characters(self) -> int:
-        """Of the distinct lines: what a paid voice would bill once."""
-        return sum(len(line.text) for line in dict.fromkeys(self._lines))
+        """Spoken, and so paid for, by this job; lines spoken before cost nothing."""
+        return self._spoken
 
     @property
     def cost(self) -> float:
-        return 0.0
+        """US dollars."""
+        return round(self._spoken * self._voice.price, 4)
 
     def voice(self, number: int) -> str:
         return self._resolved.get(self._lines[number]).id
@@ -65,7 +69,7 @@ class Speeches:
 
     def expected(self) -> tuple[SpokenLine | str, ...]:
         """Lengths for a plan: real ones where speaking is free, else estimates."""
-        if self._voice.free:
+        if not self._voice.price:
             return self.spoken()
         return tuple(SpokenLine(self._voice.estimate(line.text), exact=False) for line in self._lines)
 
@@ -80,7 +84,8 @@ class Speeches:
             except CrosscutError as error:
                 self._workshop.telemetry.failed(error, line=line.text[:40])
                 return f"voice-over “{_short(line.text)}”: {error.public}"
-            self._workshop.telemetry.advance("speak")
+            finally:
+                self._workshop.telemetry.advance("speak")
             return SpokenLine(said.seconds)
 
         with self._workshop.pool(self._workshop.workers, "speak") as pool:
@@ -100,7 +105,10 @@ class Speeches:
         def make(paths: Mapping[str, Path]) -> None:
             with self._workshop.telemetry.timed("speak", characters=len(line.text), voice=resolved.id):
                 speech = self._voice.speak(line.text, resolved, paths[".pcm"])
-            paths[".json"].write_text(json.dumps({"samples": speech.samples}))
+            words = [(word.text, str(word.start), str(word.end)) for word in speech.words]
+            paths[".json"].write_text(json.dumps({"samples": speech.samples, "words": words}))
+            with self._lock:
+                self._spoken += len(line.text)
 
         paths = self._workshop.lease.make_group(key, (".pcm", ".json"), make)
         samples = json.loads(paths[".json"].read_bytes())["samples"]

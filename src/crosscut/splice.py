@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AudioRun", "Extent", "Segment", "Soundtrack", "VirtualFile", "read_segment", "read_track", "splice"]
 
+VERSION = 1
+"""Raised when the same pieces are joined into other bytes, so that files of before are not taken for the same."""
+
 MAX_TIMESCALE = 10_000_000
 
 

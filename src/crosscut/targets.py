@@ -32,9 +32,12 @@ def choose_formats(
 ) -> Choice:
     """The asked `sizes` and `fps`; what is not asked follows the clips.
 
-    `uniform` is the target all clips fit as they came, if there is one: then nothing is made smaller.
+    `uniform` is the target all clips fit as they came, if there is one: then nothing is made smaller, and a rate
+    that was not asked for stays theirs.
     """
     rate, rate_reason = (fps, "as asked") if fps else _common_rate(videos)
+    if uniform and fps is None and (uniform.format.width, uniform.format.height) in sizes:
+        rate, rate_reason = uniform.format.fps, f"all clips have {rate_text(uniform.format.fps)} fps"
     if sizes:
         return Choice(tuple(Format(width, height, rate) for width, height in sizes), f"sizes as asked, {rate_reason}")
     if uniform and (fps is None or fps == uniform.format.fps):

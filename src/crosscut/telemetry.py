@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SECRET_KEYS = re.compile(r"authorization|api[_-]?key|token|secret|password|signature|cookie", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@\"']*@")
-QUERY = re.compile(r"[?#][^\s\"']*=[^\s\"']*")
+QUERY = re.compile(r"(?<=\S)[?#][^\s\"']+")
 LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 """What JSON leaves as it is and some readers of lines take for an end."""
 
@@ -68,7 +68,7 @@ class Telemetry:
 
     @contextmanager
     def piece(self, stage: str) -> Iterator[Callable[[float], None]]:
-        """One long piece of `stage`: call what is given with the fraction that is done; it counts when it succeeds."""
+        """One long piece of `stage`: call what is given with the fraction that is done; it counts when it ends."""
         token = object()
 
         def report(fraction: float) -> None:
@@ -81,7 +81,7 @@ class Telemetry:
         finally:
             with self._lock:
                 self._begun[stage].pop(token, None)
-        self.advance(stage)
+            self.advance(stage)
 
     def _show(self, stage: str) -> None:
         with self._lock:

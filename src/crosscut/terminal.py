@@ -96,6 +96,8 @@ def show_report(report: dict[str, Any]) -> None:
         f"cost: {report['clips_encoded']} clips encoded, {report['clips_copied']} copied as they came;"
         f" {report['voice_over_characters']} characters spoken, ${report['cost']['voice_over']:.2f}"
     )
+    if report["manifest_problem"]:
+        console.print(f"no manifest: {report['manifest_problem']}", markup=False, style="red")
     console.print(f"videos: {report['folder']}", markup=False, soft_wrap=True)
     console.print(f"manifest: {report['folder']}/manifest.json", markup=False, soft_wrap=True)
 

@@ -17,6 +17,7 @@ import httpx2
 
 from crosscut.errors import FetchError
 from crosscut.guard import RefusedError, checked_url
+from crosscut.sniff import HEAD, WEB_PAGE, looks_like
 
 if TYPE_CHECKING:
     import threading
@@ -30,9 +31,6 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 TRY_AGAIN = frozenset({408, 425, 429})
 PERMISSION = frozenset({401, 403, 407, 451})
 GONE = frozenset({404, 410})
-
-HEAD = 4096
-"""Bytes looked at to tell text from media, and for the title of a web page."""
 
 PROGRESS = 65_536
 """A broken transfer that got this much further starts its count of tries anew."""
@@ -54,6 +52,9 @@ class FetchLimits:
     backoff: float = 0.5
     """First pause before another try; it doubles, up to `longest_pause`, which also caps a server's Retry-After."""
     longest_pause: float = 60
+    trust: float = 3600
+    """For how long bytes are taken without asking where the server gave no validator and would send them all again:
+    long enough to plan, correct and render, short enough that a file replaced today is seen today."""
 
 
 class Pace:
@@ -191,7 +192,7 @@ class Transfer:
         if self._total is not None and self._size < self._total:
             raise self._again("broke off before its end", "truncated_download")
         if self._size <= HEAD:
-            refuse_text(self._head, self._label, self._headers)
+            refuse_other(self._head, self._label, self._headers)
         return {
             "sha256": self._digest.hexdigest(),
             "size": self._size,
@@ -269,7 +270,7 @@ class Transfer:
         if before < HEAD:
             self._head += chunk[: HEAD - before]
         if before <= HEAD < self._size:
-            refuse_text(self._head, self._label, self._headers)
+            refuse_other(self._head, self._label, self._headers)
         self._file.write(chunk)
         self._digest.update(chunk)
         self._report(self._size, self._total)
@@ -282,41 +283,15 @@ class Transfer:
         return _AgainError(FetchError(f"{self._label} {reason}.", code=code, retryable=True, detail=detail), pause)
 
 
-def looks_like(head: bytes) -> str | None:
-    """Say what the start of a file is when it is text (or nothing), None when it may be media."""
-    if not head:
-        return "an empty file"
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    text = _as_text(head)
-    if text is None:
-        return None
-    if "<html" in text.lower():
-        return "an HTML page"
-    if text.startswith("#EXTM3U"):
-        return "a playlist"
-    return {"<": "XML", "{": "JSON", "[": "JSON"}.get(text.lstrip()[:1], "text")
-
-
-def _as_text(head: bytes) -> str | None:
-    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    for cut in range(4):  # the head may end inside a character
-        with suppress(UnicodeDecodeError):
-            text = head[: len(head) - cut].decode(encoding)
-            return text if all(sign.isprintable() or sign in "\t\n\r\f" for sign in text) else None
-    return None
-
-
-def refuse_text(head: bytes, label: str, headers: dict[str, str] | None = None) -> None:
+def refuse_other(head: bytes, label: str, headers: dict[str, str] | None = None) -> None:
     declared = (headers or {}).get("content-type", "").lower()
-    kind = "an HTML page" if declared.startswith("text/html") else looks_like(head)
+    kind = WEB_PAGE if declared.startswith("text/html") else looks_like(head)
     if kind is None:
         return
     title = re.search(rb"<title[^>]*>(.{1,300}?)</title", head, re.IGNORECASE | re.DOTALL)
     if title:
         words = " ".join(unescape(title[1].decode(errors="replace")).split())
-        kind += f" (“{shown(words, 80)}”)"
+        kind += f" titled “{shown(words, 80)}”"
     raise FetchError(f"{label} is {kind}, not video or sound; give the direct link to the file.", code="not_media")
 
 

@@ -24,7 +24,8 @@ PARTIAL = ".partial-"
 
 class FolderDestination:
     def __init__(self, root: Path) -> None:
-        self._root = root
+        # Journals know a place by its name, which must not depend on where a command is started.
+        self._root = root.absolute()
 
     @contextlib.contextmanager
     def open(self, folder: str) -> Iterator[FolderDelivery]:
@@ -42,6 +43,7 @@ class FolderDestination:
                 leftover.unlink(missing_ok=True)
             yield FolderDelivery(path)
         finally:
+            _sync_folder(path)
             lock.release()
 
 
@@ -84,6 +86,16 @@ class FolderDelivery:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the renames themselves survive a power cut."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -50,8 +50,8 @@ class Voice(Protocol):
     def name(self) -> str: ...
 
     @property
-    def free(self) -> bool:
-        """Whether speaking costs nothing, so that a plan may do it to learn the exact length."""
+    def price(self) -> float:
+        """US dollars a character. What costs nothing is spoken by a plan too, to learn the exact length."""
 
     def resolve(self, voice: str | None) -> Resolved:
         """The voice for a name, or the default one. Free, and always the same for the same name."""

@@ -76,7 +76,7 @@ class EspeakVoice:
 
     sandbox: Sandbox
     name: ClassVar[str] = "espeak"
-    free: ClassVar[bool] = True
+    price: ClassVar[float] = 0.0
 
     def resolve(self, voice: str | None) -> Resolved:
         if voice is None:
@@ -110,7 +110,12 @@ class EspeakVoice:
         return Seconds(Fraction(len(text), CHARACTERS_PER_SECOND))
 
     def key(self, text: str, resolved: Resolved) -> tuple[str, ...]:
-        return (self.name, version("espeakng-loader"), str(WORDS_PER_MINUTE), resolved.id, text)
+        return (self.name, _engine_version(), str(WORDS_PER_MINUTE), resolved.id, text)
+
+
+@cache
+def _engine_version() -> str:
+    return version("espeakng-loader")
 
 
 def _stand_in(name: str) -> str:
