@@ -14,9 +14,10 @@ from pathlib import Path
 from benchmarks import ffmpeg_way
 from benchmarks.clips import make_inputs
 from benchmarks.encoding import encodings
+from benchmarks.measure import busy, measured
 from benchmarks.pieces import pieces
 from benchmarks.report import Results, page
-from benchmarks.scale import FULL, QUICK
+from benchmarks.scale import FULL, QUICK, Scale
 from benchmarks.videos import cases, quality
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -24,33 +25,30 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 def main() -> None:
     options = _options()
-    scale = QUICK if options.quick else FULL
     cores = len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="crosscut-bench-", dir=options.scratch) as name:
-        folder = Path(name)
-        _say("making clips")
-        (folder / "inputs").mkdir()
-        inputs = make_inputs(folder / "inputs", scale)
-        _say("timing all combinations")
-        made = cases(inputs, scale, folder / "cases")
-        _say("comparing quality")
-        qualities = quality(inputs, scale, folder / "quality")
-        _say("encoding single clips")
-        encoded = encodings(inputs, scale, folder / "encodings", sorted({1, cores}))
-        _say("splicing and writing")
-        results = Results(
-            machine=_machine(cores, options.date),
-            quick=options.quick,
-            seconds=scale.seconds,
-            cases=made,
-            qualities=qualities,
-            encodings=encoded,
-            pieces=pieces(inputs, scale, folder / "pieces"),
-        )
-    text = page(results)
+    with tempfile.TemporaryDirectory(prefix="crosscut-bench-", dir=options.scratch) as folder:
+        worked = busy()
+        with measured() as cost:
+            results = _measure(Path(folder), QUICK if options.quick else FULL, cores)
+        others = (busy() - worked - cost.cpu) / cost.wall / (os.cpu_count() or cores)
+    text = page(results, _machine(cores, options.date, max(0.0, others)), quick=options.quick)
     print(text)
     if not options.quick:
         PAGE.write_text(text, encoding="utf-8")
+
+
+def _measure(folder: Path, scale: Scale, cores: int) -> Results:
+    _say("making clips")
+    inputs = make_inputs(folder / "inputs", scale)
+    _say("timing all combinations")
+    made = cases(inputs, scale, folder / "cases")
+    _say("comparing quality")
+    qualities = quality(inputs, scale, folder / "quality")
+    _say("encoding single clips")
+    encoded = encodings(inputs, scale, folder / "encodings", sorted({1, cores}))
+    _say("splicing and writing")
+    written = pieces(inputs, scale, folder / "pieces")
+    return Results(scale.seconds, made, written, encoded, qualities)
 
 
 def _options() -> argparse.Namespace:
@@ -61,14 +59,15 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _machine(cores: int, date: str) -> str:
+def _machine(cores: int, date: str, others: float) -> str:
     versions = ", ".join(
         f"{name} {version(package)}"
         for name, package in (("crosscut", "crosscut"), ("MoviePy", "moviepy"), ("PyAV", "av"))
     )
     return (
         f"{date}: {cores} cores ({platform.machine()}), {platform.system()} {platform.release()},"
-        f" Python {platform.python_version()}, {versions}, ffmpeg {ffmpeg_way.version()}."
+        f" Python {platform.python_version()}, {versions}, ffmpeg {ffmpeg_way.version()};"
+        f" other programs had {others:.0%} of the processors meanwhile."
     )
 
 

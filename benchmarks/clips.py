@@ -57,6 +57,7 @@ class Inputs:
 
 
 def make_inputs(folder: Path, scale: Scale) -> Inputs:
+    folder.mkdir()
     frame, rate = scale.frame, Fraction(30)
     numbers = [[3 * block + clip for clip in range(3)] for block in range(3)]
 

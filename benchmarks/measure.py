@@ -43,6 +43,14 @@ def _cpu() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
+def busy() -> float:
+    """Seconds that all processors of this machine have worked so far, for whomever (Linux: proc_stat(5))."""
+    user, nice, system, _idle, _iowait, *others = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
+
+
 def command(*words: object) -> Cost:
     """Run a program to its end; CalledProcessError with what it said where it fails."""
     with measured() as cost:

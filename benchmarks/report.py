@@ -23,9 +23,6 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Results:
-    machine: str
-    """A sentence."""
-    quick: bool
     seconds: int
     """Length of a clip."""
     cases: Sequence[Case]
@@ -34,9 +31,10 @@ class Results:
     qualities: Sequence[Quality]
 
 
-def page(results: Results) -> str:
+def page(results: Results, machine: str, *, quick: bool) -> str:
+    """`machine` is a sentence; the figures of a quick run are not compared with what is expected."""
     parts = (
-        _head(results),
+        _head(results, machine, quick=quick),
         _cases(results.cases, results.seconds),
         _pieces(results.pieces),
         _encodings(results.encodings),
@@ -45,13 +43,13 @@ def page(results: Results) -> str:
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _head(results: Results) -> Iterator[str]:
+def _head(results: Results, machine: str, *, quick: bool) -> Iterator[str]:
     yield "# Benchmarks"
     yield ""
     yield "Made by `make bench`, which compares in one run on the same inputs: change no number by hand."
-    yield results.machine
+    yield machine
     yield ""
-    if results.quick:
+    if quick:
         yield "A quick run on tiny inputs: the figures say only that everything runs."
     else:
         yield from _table(("", "expected", "measured", ""), _goals(results))

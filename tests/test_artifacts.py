@@ -305,8 +305,18 @@ def test_what_its_reader_calls_damaged_is_made_once_more(store: Artifacts) -> No
     with store.lease() as lease:
         lease.make_read(KEYS[0], (".a", ".b"), make, needs_four)
     damage(store.blob(KEYS[0], ".a"), b"goo")
+    all_see_it, seen = threading.Barrier(4, timeout=5), threading.local()
+
+    def together(paths: Mapping[str, Path]) -> bytes:
+        try:
+            return needs_four(paths)
+        finally:
+            if not hasattr(seen, "it"):
+                seen.it = True
+                all_see_it.wait()
+
     with store.lease() as lease, ThreadPoolExecutor(4) as pool:
-        read = list(pool.map(lambda _: lease.make_read(KEYS[0], (".a", ".b"), make, needs_four), range(4)))
+        read = list(pool.map(lambda _: lease.make_read(KEYS[0], (".a", ".b"), make, together), range(4)))
     assert read == [b"goodgood"] * 4
     assert len(calls) == 2, "once at first, once for the damage, however many see it"
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly  # type: ignore[import-untyped]
 
-from crosscut.loudness import CHUNK, HOP, Meter, Profile, Signal, decibels, integrated, limited, measure, ratio
+from crosscut.loudness import CHUNK, HOP, Meter, Profile, Signal, decibels, integrated, limited, measure, ratio, ratios
+from sounds import tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,3 +172,19 @@ def test_a_ceiling_can_be_lower_in_some_places() -> None:
     assert decibels(float(peaks[21:29].max())) == pytest.approx(-12, abs=0.05)
     assert decibels(float(peaks[:19].min())) == pytest.approx(-6, abs=0.05)
     assert decibels(float(peaks[40:].min())) == pytest.approx(-6, abs=0.05)
+
+
+def test_a_meter_that_looks_at_samples_only_gives_the_same_energy_and_no_higher_peaks() -> None:
+    signal = tune(3)
+    meter = Meter(between=False)
+    meter.push(signal)
+    quick, full = meter.finish(), measure(signal)
+    assert np.array_equal(quick.energy, full.energy)
+    assert float(quick.peak.max()) == pytest.approx(float(np.abs(signal).max()))
+    assert (quick.peak <= full.peak).all()
+    assert (quick.peak < full.peak).any()
+
+
+def test_gains_in_single_precision_are_those_of_one_gain() -> None:
+    decibels = np.linspace(-120, 40, 999)
+    assert ratios(decibels) == pytest.approx([ratio(value) for value in decibels], rel=2e-6)

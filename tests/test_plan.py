@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clips import make_clip
+from crosscut.artifacts import Artifacts
 from crosscut.errors import RequestError
 from crosscut.estimate import LISTED, estimate
 from crosscut.gather import Gathered, draw_plan
@@ -123,6 +125,14 @@ def test_choose_draws_a_voice_that_fits():
     assert all(variation.line != 1 and not variation.overflow for variation in plan)
     none_fits = make_plan((1,), lines=(9, 8), voice_overflow="choose")
     assert (none_fits.variation(1).line, none_fits.variation(1).overflow) == (1, "hold")
+
+
+def test_a_clip_that_is_out_of_reach_changes_no_draw_where_every_voice_fits():
+    whole, broken = (
+        make_plan((3, 8), lines=(1, Fraction(3, 2), 2), broken=gone, voice_overflow="choose")
+        for gone in ((), ("b0c1",))
+    )
+    assert [variation.line for variation in whole] == [variation.line for variation in broken]
 
 
 def test_refuse_names_the_variation_and_what_to_change():
@@ -238,12 +248,13 @@ def test_an_estimate_calls_sources_as_it_is_told():
 def drawn(tmp_path, *clips, **request):
     """The plan for these facts, with a real clip in the place of what our encoder would show of itself."""
     blank = make_clip(tmp_path / "blank.mp4", frames=2)
-    workshop = SimpleNamespace(lease=SimpleNamespace(make=lambda *_: blank))
     names = tuple(map(str, range(len(clips))))
     gathered = Gathered(
         names={}, sources={}, facts=dict(zip(names, clips, strict=True)), clip_problems={}, music_problems={}
     )
-    return draw_plan(Request("t", (Block("a", names),), **request), gathered, (), workshop)
+    with Artifacts(tmp_path / "store", 10**8).lease() as lease:
+        workshop = SimpleNamespace(lease=lease, run=lambda _, *, outputs, **__: shutil.copy(blank, outputs[0]))
+        return draw_plan(Request("t", (Block("a", names),), **request), gathered, (), workshop)
 
 
 def shot(encoder, **video):

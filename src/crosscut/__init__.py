@@ -18,6 +18,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     plan           every variation by number                                          pure
     estimate       what a plan costs                                                  pure
 
+    sniff          what a file plainly is when it is no media                         pure
     guard          which URLs and addresses may be dialled
     artifacts      content-addressed store on disk, with a byte cap
     transfer       one download: pace, resumption, size

@@ -67,6 +67,11 @@ def ratio(decibels: float) -> float:
     return float(10 ** (decibels / 20))
 
 
+def ratios(decibels: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Of many, in single precision: enough for a gain, and several times as quick."""
+    return np.asarray(np.exp(decibels.astype(np.float32) * np.float32(np.log(10) / 20)), np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Profile:
     """What is needed to know the loudness and true peak of a signal, or of any beginning of it, without hearing it.
@@ -114,9 +119,13 @@ def _energy(loudness: float) -> float:
 
 
 class Meter:
-    """Measures a signal that arrives in pieces of any size."""
+    """Measures a signal that arrives in pieces of any size.
 
-    def __init__(self) -> None:
+    Without `between` its peaks are those of the samples alone: quicker, for who wants the loudness only.
+    """
+
+    def __init__(self, *, between: bool = True) -> None:
+        self._between = between
         self._waiting: Signal | None = None
         self._samples = 0
         self._highest = 0.0
@@ -150,7 +159,8 @@ class Meter:
         speakers = 2 / len(block)
         hops = weighted.reshape(len(block), -1, HOP)
         self._energy.append((np.square(hops).mean(axis=2).sum(axis=0) * speakers).astype(np.float32))
-        peaks = true_peaks(block[:, SETTLE - 2 * PEAK_PAD :], self._highest / 2)
+        floor = self._highest / 2 if self._between else np.inf
+        peaks = true_peaks(block[:, SETTLE - 2 * PEAK_PAD :], floor)
         self._highest = max(self._highest, float(peaks.max()))
         self._peak.append(peaks.reshape(-1, HOP).max(axis=1))
 
@@ -220,16 +230,16 @@ def limited(
         count = min(CHUNK, samples - start)
         signal = read(start - PEAK_PAD, start + count + LOOK_AHEAD + PEAK_PAD) * np.float32(ratio(gain))
         hops = np.arange(start // HOP, -(-(start + count + LOOK_AHEAD) // HOP))
-        limits = np.repeat(10 ** (ceiling[np.minimum(hops, len(ceiling) - 1)] / 20), HOP)[: count + LOOK_AHEAD]
+        limits = np.repeat(ratios(ceiling[np.minimum(hops, len(ceiling) - 1)]), HOP)[: count + LOOK_AHEAD]
         peaks = true_peaks(signal, float(limits.min()) * 0.6)
         signal = signal[:, PEAK_PAD : PEAK_PAD + count]
         if held <= 0 and (peaks <= limits).all():
             yield signal
             continue
-        over = 20 * np.log10(np.maximum(peaks / limits, 1.0))
+        over = 20 * np.log10(np.maximum(peaks / limits, np.float32(1))).astype(np.float64)
         fall = np.arange(len(over)) * ATTACK
         over = (np.maximum.accumulate((over - fall)[::-1])[::-1] + fall)[:count]
         rise = np.arange(1, count + 1) * RELEASE
         over = np.maximum(np.maximum.accumulate(over + rise), held) - rise
         held = float(over[-1])
-        yield signal * np.asarray(10 ** (-over / 20), np.float32)
+        yield signal * ratios(-over)

@@ -16,13 +16,14 @@ from __future__ import annotations
 import io
 from bisect import bisect_right
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from crosscut import aac, pcm
-from crosscut.loudness import HOP, Meter, Profile, Signal, integrated, limited, measure, ratio
+from crosscut.loudness import HOP, Meter, Profile, Signal, integrated, limited, measure, ratio, ratios
 from crosscut.media import AAC_FRAME, AUDIO_RATE
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ NEAR = 0.5
 """LU from the target within which no other step is tried."""
 WORTH = 0.1
 """LU; more gain that brings less than this only feeds the limiter."""
-SAMPLE = 10 * AUDIO_RATE
-"""Samples encoded to learn what the encoder does to the loudness."""
+SAMPLE = 3 * AUDIO_RATE
+"""Samples encoded to learn what the encoder does to the loudness: on noise, music and speech the answer is within
+0.03 LU of that of 10 seconds.
+"""
+REMEMBERED = 8
+"""Pieces of a mix kept in memory: a minute and a quarter, 30 MB; a longer mix is read again by every pass over it."""
 RISE = 3 * AUDIO_RATE // 2
 """Samples in which the music comes up once the voice-over has ended."""
 
@@ -200,17 +205,21 @@ class _Voice:
 
 
 def _mixed(files: Sequence[BinaryIO], levels: Levels) -> Callable[[int, int], Signal]:
-    """Reads the sum of what `levels` names; `files` are the music and the voice-over, those there are."""
+    """Reads the sum of what `levels` names; `files` are the music and the voice-over, those there are.
+
+    What it gives is shared: not to be written to.
+    """
     music = None if levels.music is None else _Music(files[0])
     voice = None if levels.voice is None else _Voice(files[-1])
     end = 0 if voice is None else voice.samples
 
+    @lru_cache(maxsize=REMEMBERED)
     def read(start: int, stop: int) -> Signal:
-        sound = np.zeros((2, stop - start), np.float32)
+        sound: Signal = np.zeros((2, stop - start), np.float32)
         if music and levels.music is not None and levels.alone is not None:
-            risen = np.clip((np.arange(start, stop) - end) / RISE, 0, 1) if voice else 1
+            risen = np.clip((np.arange(start, stop) - end) / RISE, 0, 1) if voice else np.ones(1)
             gain = levels.music + (levels.alone - levels.music) * risen
-            sound += music.read(start, stop) * np.asarray(10 ** (gain / 20), np.float32)
+            sound += music.read(start, stop) * ratios(gain)
         if voice and levels.voice is not None:
             sound += voice.read(start, stop) * np.float32(ratio(levels.voice))
         return sound
@@ -224,7 +233,7 @@ def measure_mix(job: Job, *, levels: Mapping[str, Any], shortest: int, longest: 
     read = _mixed(job.inputs, wanted)
 
     def profile(gain: float, ceiling: float) -> Profile:
-        meter = Meter()
+        meter = Meter(between=np.isinf(ceiling))
         for piece in limited(read, longest, gain, np.array([ceiling])):
             meter.push(piece)
         return meter.finish()

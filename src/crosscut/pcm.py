@@ -53,7 +53,7 @@ def read(pcm: BinaryIO, channels: int, start: int, stop: int) -> Signal:
     """What there is of this part: it is shorter where the file ends."""
     pcm.seek(start * channels * 4)
     data = pcm.read(max(stop - start, 0) * channels * 4)
-    return np.frombuffer(data, "<f4").reshape(-1, channels).T.astype(np.float32)
+    return np.frombuffer(data, "<f4").reshape(-1, channels).T.astype(np.float32, order="C")
 
 
 def write(pcm: BinaryIO, signal: Signal) -> None:

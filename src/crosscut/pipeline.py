@@ -274,7 +274,7 @@ class Production:
         name = self._plan.request.music[number]
         try:
             with self._telemetry.timed("music", source=self._gathered.names[name]):
-                return decode_music(self._gathered.sources[name], self._workshop)
+                return decode_music(self._gathered.sources[name], self._workshop, self._longest)
         except CrosscutError as error:
             raise self._named(name, error) from error
 
@@ -282,6 +282,12 @@ class Production:
         music = None if recipe.music is None else self._music.get(recipe.music)
         line = None if recipe.line is None else self._speeches.part(recipe.line, recipe.speed)
         return music, line
+
+    @cached_property
+    def _longest(self) -> int:
+        """Samples of the longest soundtrack that anything can ask for."""
+        lines = [number for number, line in enumerate(self._plan.lines) if isinstance(line, SpokenLine)]
+        return max(self._span(Recipe(None, line, Fraction(1))).longest for line in (None, *lines))
 
     def _span(self, recipe: Recipe) -> Range:
         """The lengths a recipe can be asked for: shortest to longest picture, or to the end of its voice-over."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from crosscut.mp4 import Track
     from crosscut.workshop import Workshop
 
-VERSION = 1
+VERSION = 2
 """Part of every name here: raise it when the sound of a mix changes."""
 
 BODY_FILES = (".pcm", ".m4a", ".profile")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from crosscut.artifacts import artifact_key
+from crosscut.artifacts import artifact_key, whole
 from crosscut.errors import CrosscutError
 from crosscut.media import AUDIO_RATE, Seconds
 from crosscut.pcm import Sound
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from crosscut.request import Line, Request
     from crosscut.voices import Resolved
     from crosscut.workshop import Workshop
+
+SAMPLE_BYTES = 4
+"""Of a voice-over's PCM: mono float32."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,12 @@ class Speeches:
             with self._lock:
                 self._spoken += len(line.text)
 
-        paths = self._workshop.lease.make_group(key, (".pcm", ".json"), make)
-        samples = json.loads(paths[".json"].read_bytes())["samples"]
-        return _Said(key, paths[".pcm"], Seconds(Fraction(samples, AUDIO_RATE)))
+        def read(paths: Mapping[str, Path]) -> _Said:
+            samples = json.loads(paths[".json"].read_bytes())["samples"]
+            pcm = whole(paths[".pcm"], samples * SAMPLE_BYTES)
+            return _Said(key, pcm, Seconds(Fraction(samples, AUDIO_RATE)))
+
+        return self._workshop.lease.make_read(key, (".pcm", ".json"), make, read)
 
     def _part(self, number_speed: tuple[int, Fraction]) -> Part:
         number, speed = number_speed
@@ -130,8 +136,11 @@ class Speeches:
             answer = run("crosscut.pcm:stretch", inputs=[said.pcm], outputs=[paths[".pcm"]], factor=float(speed))
             paths[".json"].write_text(json.dumps(answer))
 
-        paths = lease.make_group(key, (".pcm", ".json"), make)
-        return Part(key, paths[".pcm"], Sound(**json.loads(paths[".json"].read_bytes())))
+        def read(paths: Mapping[str, Path]) -> Part:
+            found = Sound(**json.loads(paths[".json"].read_bytes()))
+            return Part(key, whole(paths[".pcm"], found.samples * SAMPLE_BYTES), found)
+
+        return lease.make_read(key, (".pcm", ".json"), make, read)
 
 
 def _short(text: str) -> str:
