@@ -42,7 +42,7 @@ X264 = {
     "crf": "20",
     "a53cc": "0",
     # stitchable keeps content out of the parameter sets; closed GOPs and constant rate let segments follow each other.
-    "x264-params": "stitchable=1:open-gop=0:force-cfr=1:bframes=3:ref=2:nal-hrd=none",
+    "x264-params": "stitchable=1:open-gop=0:force-cfr=1:bframes=3:nal-hrd=none",
 }
 KEYFRAME_SECONDS = 2
 NARROW_PRIMARIES = {1, 4, 5, 6, 7}
