@@ -74,6 +74,15 @@ def peak_memory() -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def settle() -> None:
-    """Let the disk finish what others have written."""
+def settle(folder: Path | None = None, size: int = 0) -> None:
+    """Let the disk finish what others have written, and leave memory for `size` bytes that will go to `folder`.
+
+    A virtual machine gives memory back to its host; to get it again can take longer than to write a file there.
+    """
+    if folder:
+        filler, block = folder / "filler", bytes(1 << 20)
+        with filler.open("wb") as file:
+            for _ in range(size // len(block)):
+                file.write(block)
+        filler.unlink()
     os.sync()

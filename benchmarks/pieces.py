@@ -26,14 +26,6 @@ class Writing:
     delivered: float
     cp_synced: float
 
-    @property
-    def against_cp(self) -> float:
-        return self.unsynced / self.cp
-
-    @property
-    def against_sync(self) -> float:
-        return self.delivered / self.cp_synced
-
 
 @dataclass(frozen=True)
 class Pieces:
@@ -49,6 +41,15 @@ class Pieces:
     spliced: float
     memory: int
     writing: Writing
+
+    @property
+    def against_cp(self) -> float:
+        """Writing alone, beyond the splicing, as a multiple of `cp`."""
+        return (self.writing.unsynced - self.spliced) / self.writing.cp
+
+    @property
+    def against_sync(self) -> float:
+        return (self.writing.delivered - self.spliced) / self.writing.cp_synced
 
 
 def pieces(inputs: Inputs, scale: Scale, folder: Path) -> list[Pieces]:
@@ -68,38 +69,42 @@ def _measure(name: str, body: dict[str, Any], variations: int, folder: Path, rou
     one = [fresh(crosscut_way.produce_nowhere, body | {"select": {"count": 1}}, data) for _ in range(rounds)]
     spliced = [fresh(crosscut_way.produce_nowhere, body, data) for _ in range(rounds)]
     cpu = median(each.cpu for each in spliced) - median(each.cpu for each in one)
-    written = [_write(body, data, folder / "written") for _ in range(rounds)]
-    writing = Writing(*(median(times) for times in zip(*(times for times, _, _ in written), strict=True)))
-    _, size, _ = written[0]
-    memory = max(memory for _, _, memory in written)
+    size = _size(body, data, folder / "sized")
+    written = [_write(body, data, folder / "written", size) for _ in range(rounds)]
     return Pieces(
         name,
         variations,
         size,
         cpu / (variations - 1),
         median(each.wall for each in spliced),
-        memory,
-        writing,
+        max(memory for _, memory in written),
+        Writing(*(median(times) for times in zip(*(times for times, _ in written), strict=True))),
     )
 
 
-def _write(body: dict[str, Any], data: Path, folder: Path) -> tuple[tuple[float, float, float, float], int, int]:
-    """The four times in the order of `Writing`, the bytes written each time, and the peak memory.
+def _size(body: dict[str, Any], data: Path, folder: Path) -> int:
+    fresh(crosscut_way.produce_unsynced, body, data, folder)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    shutil.rmtree(folder)
+    return size
+
+
+def _write(body: dict[str, Any], data: Path, folder: Path, size: int) -> tuple[tuple[float, float, float, float], int]:
+    """The four times in the order of `Writing`, and the peak memory of delivering.
 
     At most twice the bytes are on the disk at a time.
     """
     ours, copy = folder / "ours", folder / "copy"
     folder.mkdir()
-    settle()
+    settle(folder, size)
     unsynced = fresh(crosscut_way.produce_unsynced, body, data, ours)
-    size = sum(path.stat().st_size for path in ours.rglob("*.mp4"))
-    settle()
+    settle(folder, size)
     cp = command("cp", "-r", ours, copy)
-    shutil.rmtree(ours)
-    settle()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    settle(folder, size)
     delivered = fresh(crosscut_way.produce_folder, body, data, ours)
-    shutil.rmtree(copy)
-    settle()
+    settle(folder, size)
     cp_synced = command("sh", "-c", 'cp -r "$0" "$1" && sync -f "$1"', ours, copy)
     shutil.rmtree(folder)
-    return (unsynced.wall, cp.wall, delivered.wall, cp_synced.wall), size, delivered.memory
+    return (unsynced.wall, cp.wall, delivered.wall, cp_synced.wall), delivered.memory

@@ -67,8 +67,10 @@ def _goals(results: Results) -> Iterator[tuple[str, str, str, str]]:
         f"{1000 * cpu:.1f} ms",
         _met(cpu <= PLAN_SECONDS),
     )
-    yield _at_most(SLOWER_THAN_CP, "writing / `cp`", [each.writing.against_cp for each in pieces])
-    yield _at_most(SLOWER_THAN_CP, "delivering / `cp` and `sync -f`", [each.writing.against_sync for each in pieces])
+    yield _at_most(SLOWER_THAN_CP, "writing / `cp`", [each.against_cp for each in (pieces[0], pieces[-1])])
+    yield _at_most(
+        SLOWER_THAN_CP, "delivering / `cp` and `sync -f`", [each.against_sync for each in (pieces[0], pieces[-1])]
+    )
     growth = pieces[-1].memory / pieces[1].memory
     yield _at_most(MEMORY_GROWTH, f"peak memory of {counts[-1]:,} / of {counts[1]:,} variations", [growth])
     yield _at_most(SLOWER_THAN_FFMPEG, "encoding / ffmpeg, on the clock", [each.wall for each in encodings])
@@ -120,8 +122,10 @@ def _pieces(pieces: Sequence[Pieces]) -> Iterator[str]:
     yield ""
     yield (
         "The whole job, without the start of the program. CPU: what one more variation takes. Spliced: planned and"
-        " spliced, but written nowhere. Written: plain files, against `cp -r` of them. Delivered: as `crosscut render`"
-        " does, each file synced and hashed (SHA-256), against `cp -r` and one `sync -f`. Memory: VmHWM meanwhile."
+        " spliced, but written nowhere. Written: the same with plain files; what that takes longer is set against"
+        " `cp -r` of them. Delivered: as `crosscut render` does, each file synced and hashed (SHA-256); what that takes"
+        " longer is set against `cp -r` and one `sync -f`. The first table takes the first and the last row: few large"
+        " files and many small ones. Memory: VmHWM meanwhile."
     )
     yield ""
     yield from _table(
@@ -138,10 +142,10 @@ def _pieces(pieces: Sequence[Pieces]) -> Iterator[str]:
                 f"{each.spliced:.2f} s",
                 f"{each.writing.unsynced:.2f} s",
                 f"{each.writing.cp:.2f} s",
-                f"{each.writing.against_cp:.2f}×",
+                f"{each.against_cp:.2f}×",
                 f"{each.writing.delivered:.2f} s",
                 f"{each.writing.cp_synced:.2f} s",
-                f"{each.writing.against_sync:.2f}×",
+                f"{each.against_sync:.2f}×",
                 f"{each.memory / MEGABYTE:.0f} MB",
             )
             for each in pieces
