@@ -242,6 +242,15 @@ def test_a_long_loop_keeps_the_power_of_unrelated_sound(tmp_path: Path) -> None:
     assert np.abs(10 * np.log10(level / level.mean())).max() < 0.7
 
 
+def test_a_drum_that_the_encoder_overshoots_stays_under_the_peak(tmp_path: Path) -> None:
+    times = np.arange(RATE * 6) / RATE
+    noise = np.random.default_rng(3).normal(0, 0.3, len(times)) * np.exp(-12 * (times % 0.5))
+    tones = 0.3 * np.sin(2 * np.pi * 110 * times)
+    studio = Studio(tmp_path / "studio", (0.4 * np.stack([tones + noise, tones - noise])).astype(np.float32))
+    answer = studio.body(RATE * 6, studio.steps(RATE * 5, RATE * 6).at(RATE * 6))
+    assert answer["true_peak"] <= mix.TRUE_PEAK
+
+
 def test_levels_put_the_voice_at_the_target_and_the_music_under_it() -> None:
     music, voice = Sound(RATE, -9.0, -0.5), Sound(RATE, -20.0, -3.0)
     assert plan_levels(music, None) == Levels(-5.0, None, -5.0, -14.0)

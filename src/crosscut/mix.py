@@ -43,7 +43,7 @@ TRUE_PEAK = -1.5
 """dBTP that no decoded soundtrack may pass."""
 CEILING = -2.2
 """dBTP the limiter holds before encoding: AAC adds a few tenths of a decibel to limited sound."""
-MOST_ENCODES = 6
+MOST_ENCODES = 10
 MARGIN = 0.1
 """dB a body keeps below `TRUE_PEAK`, for its tails and for meters that look between the samples more finely."""
 MOST_GAIN = 24
