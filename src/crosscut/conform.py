@@ -101,11 +101,13 @@ def encode(
             raise ConformError("it has no video", code="no_video")
         painter = Painter(frame_format, fit, rotation, Fraction(pixel_aspect))
         paces = paced(decode.decoded(source, stream), frame_format.fps, frames)
-        painted_ahead = ahead((painter.paint(frame), first, stop) for frame, first, stop in paces)
+        painted_frames = ((painter.paint(frame), first, stop) for frame, first, stop in paces)
+        # With threads of its own the encoder takes pictures and works on them while the next are decoded.
+        pictures = ahead(painted_frames) if threads == 1 else painted_frames
         with av.open(job.outputs[0], "w", format="mp4", options={"fflags": "+bitexact"}) as sink:
             encoder = add_encoder(sink, frame_format, threads)
             count = 0
-            for painted, first, stop in painted_ahead:
+            for painted, first, stop in pictures:
                 for slot in range(first, stop):
                     painted.pts = slot
                     sink.mux(encoder.encode(painted))
