@@ -12,6 +12,7 @@ import pytest
 from contracts.destination import DestinationContract, virtual
 from crosscut.destinations.folder import FolderDestination
 from crosscut.errors import DeliverError, StorageError
+from crosscut.journal import Journal
 
 
 class TestFolder(DestinationContract):
@@ -66,3 +67,18 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(small_disk):
     assert caught.value.code == "disk_full"
     assert "free some space" in caught.value.public
     assert sorted(path.name for path in (small_disk / "task").iterdir()) == [".crosscut.lock", "1.mp4"]
+
+
+def test_a_journal_on_a_full_disk_keeps_what_it_had(small_disk):
+    journal = Journal(small_disk / "j.jsonl", 9_000)
+    last = 0
+    with pytest.raises(StorageError) as caught:
+        for last in range(1, 9_000):
+            journal.append({"index": last, "file": "x" * 50})
+    assert caught.value.code == "disk_full"
+    assert journal.find(last - 1) == {"index": last - 1, "file": "x" * 50}
+    assert journal.find(last) is None
+    journal.close()
+    again = Journal(small_disk / "j.jsonl", 9_000)
+    assert sum(1 for _ in again.rows()) == last - 1
+    again.close()

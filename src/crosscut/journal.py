@@ -6,8 +6,9 @@ number for each variation.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
+import os
 import threading
 from array import array
 from typing import TYPE_CHECKING, Any
@@ -36,19 +37,33 @@ class Journal:
         self._lock = threading.Lock()
         with storage_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+b")
+            # Unbuffered: what a full disk refuses must not come up again with a later call.
+            self._file = path.open("ab", buffering=0)
+            self._reader = path.open("rb")
             self._read_places()
 
     def _read_places(self) -> None:
-        self._file.seek(0)
-        place = 0
-        for line in self._file:
+        place, line = 0, b"\n"
+        for line in self._reader:
             row = _parsed(line)
             if row is not None:
                 self._place(row["index"], place)
             place += len(line)
-        if place and not line.endswith(b"\n"):
-            self._file.write(b"\n")
+        self._end = place
+        if not line.endswith(b"\n"):
+            self._write(b"\n")
+
+    def _write(self, line: bytes) -> None:
+        """All of `line` or nothing."""
+        written = 0
+        try:
+            written = self._file.write(line)
+        finally:
+            if written != len(line):
+                self._file.truncate(self._end)
+        if written != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._end += len(line)
 
     def _place(self, index: int, place: int) -> None:
         if not 1 <= index <= MOST:
@@ -62,15 +77,14 @@ class Journal:
             place = self._places[index - 1]
             if place == ABSENT:
                 return None
-            self._file.seek(place)
-            return _parsed(self._file.readline())
+            self._reader.seek(place)
+            return _parsed(self._reader.readline())
 
     def append(self, row: dict[str, Any]) -> None:
         line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         with self._lock, storage_errors():
-            place = self._file.seek(0, 2)
-            self._file.write(line)
-            self._file.flush()
+            place = self._end
+            self._write(line)
             self._place(row["index"], place)
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -91,8 +105,8 @@ class Journal:
         except OSError:
             compact.unlink(missing_ok=True)
         finally:
-            with contextlib.suppress(OSError):
-                self._file.close()
+            self._file.close()
+            self._reader.close()
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
