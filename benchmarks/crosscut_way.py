@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.clips import VOICE
 from benchmarks.measure import Cost, measured, peak_memory
-from crosscut.bootstrap import folder_destination, open_workshop
+from crosscut.bootstrap import open_workshop
 from crosscut.destinations import Delivered
+from crosscut.destinations.folder import FolderDestination
 from crosscut.pipeline import produce
 from crosscut.request import parse_request
 from crosscut.sandbox import Limits, Sandbox
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.clips import Blocks
-    from crosscut.destinations import Destination
+    from crosscut.destinations import Delivery, Destination
     from crosscut.media import Format
     from crosscut.splice import VirtualFile
 
@@ -67,12 +68,24 @@ class Nowhere:
     """A place that keeps nothing: what is left is the planning and the splicing."""
 
     def __init__(self) -> None:
-        self.location = f"nowhere {os.getpid()}"  # a place of its own has no journal of an earlier job
+        self._delivery: Delivery = Forgotten()
+
+    def location(self, folder: str) -> str:
+        return f"nowhere {folder}"
 
     @contextlib.contextmanager
-    def open(self, folder: str) -> Iterator[Nowhere]:
+    def claim(self, folder: str) -> Iterator[None]:
         del folder
-        yield self
+        yield
+
+    @contextlib.contextmanager
+    def open(self, folder: str) -> Iterator[Delivery]:
+        del folder
+        yield self._delivery
+
+
+class Forgotten:
+    location = "nowhere"
 
     def holds(self, name: str, size: int) -> bool:
         del name, size
@@ -86,12 +99,20 @@ class Nowhere:
         for _ in parts:
             pass
 
+    def sweep(self) -> None:
+        pass
+
 
 class Unsynced(Nowhere):
     """A folder that is written like `cp` writes: without waiting for the disk, without a checksum."""
 
     def __init__(self, root: Path) -> None:
         super().__init__()
+        self._delivery = Copied(root)
+
+
+class Copied(Forgotten):
+    def __init__(self, root: Path) -> None:
         self._root = root
 
     def put(self, name: str, file: VirtualFile) -> Delivered:
@@ -110,7 +131,7 @@ def produce_unsynced(body: dict[str, Any], data: Path, to: Path) -> Production:
 
 
 def produce_folder(body: dict[str, Any], data: Path, to: Path) -> Production:
-    return _produce(body, data, folder_destination(to))
+    return _produce(body, data, FolderDestination(to))
 
 
 def _produce(body: dict[str, Any], data: Path, destination: Destination) -> Production:
@@ -118,9 +139,9 @@ def _produce(body: dict[str, Any], data: Path, destination: Destination) -> Prod
     with open_workshop(Settings(data_dir=data)) as workshop:
         cpu = time.process_time()
         with measured() as cost:
-            report = produce(parsed, data, workshop, destination)
+            errors = [output.error for output in produce(parsed, data, workshop, destination) if output.error]
         cpu = time.process_time() - cpu
-    assert not report["failed"], report["failures"]
+    assert not errors, errors
     return Production(cost.wall, cpu, peak_memory())
 
 

@@ -1,33 +1,71 @@
-"""Write the generated parts of the README and `.env.example`; a test compares them. Run by `make docs`."""
+"""Write the generated documents, and the generated parts of others; a test compares them. Run by `make docs`."""
 
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 
+from crosscut import __version__
+from crosscut.api import create_app
+from crosscut.api.options import ApiOptions
 from crosscut.cli import app
 from crosscut.settings import Settings, defaults_shown, dotenv_example
 
+if TYPE_CHECKING:
+    from crosscut.ports import Service
+
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("render", "plan", "doctor")
+COMMANDS = (
+    "render", "plan", "doctor", "serve", "submit", "jobs", "watch", "cancel", "keys create", "keys list", "keys revoke",
+    "keys webhook-secret",
+)  # fmt: skip
 
 
 def documents() -> dict[Path, str]:
     """Every file that is generated, wholly or in part, with the text it should have."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    readme = _replaced(readme, "help", "\n\n".join(_help(name) for name in COMMANDS))
+    readme = _replaced(readme, "commands", _commands())
     readme = _replaced(readme, "settings", _settings())
-    return {ROOT / "README.md": readme, ROOT / ".env.example": dotenv_example()}
+    return {
+        ROOT / "README.md": readme,
+        ROOT / ".env.example": dotenv_example(),
+        ROOT / "docs" / "commands.md": _command_pages(),
+        ROOT / "docs" / "openapi.json": _openapi(),
+    }
+
+
+def _commands() -> str:
+    rows = ["| command | what it does |", "|---|---|"]
+    for name in COMMANDS:
+        told = _help(name).splitlines()[2]
+        rows.append(f"| [`{name}`](docs/commands.md#{name.replace(' ', '-')}) | {told} |")
+    return "\n".join(rows)
+
+
+def _command_pages() -> str:
+    pages = [f"## {name}\n\n```text\n{_help(name)}\n```" for name in COMMANDS]
+    return "\n\n".join(["# Commands", "What `crosscut COMMAND --help` prints.", *pages]) + "\n"
 
 
 def _help(command: str) -> str:
     text = io.StringIO()
-    app.help_print([command], console=Console(file=text, width=100, color_system=None, legacy_windows=False))
-    lines = [line.rstrip() for line in text.getvalue().strip().splitlines()]
-    return "```text\n" + "\n".join(lines) + "\n```"
+    app.help_print(command.split(), console=Console(file=text, width=100, color_system=None, legacy_windows=False))
+    return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines())
+
+
+def _openapi() -> str:
+    class Nothing:
+        """The document asks nothing of a service."""
+
+        metrics = None
+
+    document = create_app(cast("Service", Nothing), ApiOptions(auth=True, version=__version__)).openapi()
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
 def _settings() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,7 +13,10 @@ from crosscut.media import AUDIO_RATE, Seconds
 from crosscut.voices import Resolved, Speech, Word, check_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from crosscut.units import Found, JobRecord, Outcome, Output, Unit
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,41 @@ class ToneVoice:
 
     def key(self, text: str, resolved: Resolved) -> tuple[str, ...]:
         return (self.name, "1", resolved.id, text)
+
+
+@dataclass
+class MemoryLedger:
+    """What a store would answer, as plain values for a test to fill in."""
+
+    jobs: dict[str, JobRecord] = field(default_factory=dict)
+    founds: dict[str, list[Found]] = field(default_factory=dict)
+    made: dict[str, dict[int, Output]] = field(default_factory=dict)
+    """By job and index."""
+    elsewhere: dict[int, Output] = field(default_factory=dict)
+    """Good outputs of other jobs into the same place."""
+    asked: list[str] = field(default_factory=list)
+    """The questions, in order."""
+
+    def start(self, unit: int, attempt: int, worker: str) -> Unit | None:
+        raise NotImplementedError
+
+    def beat(self, unit: int, attempt: int, fraction: float = 0.0) -> bool:
+        return True
+
+    def finish(self, unit: int, attempt: int, outcome: Outcome) -> bool:
+        return True
+
+    def job(self, job: str) -> JobRecord | None:
+        self.asked.append("job")
+        return self.jobs.get(job)
+
+    def found(self, job: str) -> list[Found]:
+        return self.founds.get(job, [])
+
+    def earlier(self, job: str, indexes: Sequence[int]) -> dict[int, Output]:
+        return {index: self.elsewhere[index] for index in indexes if index in self.elsewhere}
+
+    def outputs(self, job: str, after: int, limit: int) -> list[Output]:
+        self.asked.append("outputs")
+        mine = self.made.get(job, {})
+        return [mine[index] for index in sorted(mine) if index > after][:limit]

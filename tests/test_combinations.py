@@ -135,6 +135,21 @@ def test_sixteen_blocks_of_two_fill_their_product() -> None:
     assert len(set(rows((2,) * 12, 4096))) == 4096
 
 
+@relaxed
+@given(shapes, st.none() | st.integers(1, 400), st.integers(0, 50), st.integers(0, 400))
+def test_many_at_once_they_are_what_they_are_one_by_one(
+    sizes: tuple[int, ...], count: int | None, start: int, length: int
+) -> None:
+    columns = Combinations(sizes, count).columns(start, start + length)
+    assert list(zip(*(c.tolist() for c in columns), strict=True)) == rows(sizes, count)[start : start + length]
+
+
+@pytest.mark.parametrize("sizes", [(6, 6, 6), (14, 14, 14), (10, 10, 10), (12, 8, 5), (40, 30, 20, 6)])
+def test_larger_selections_come_at_once_too(sizes: tuple[int, ...]) -> None:
+    columns = Combinations(sizes, 3_000).columns(0, 3_000)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == rows(sizes, 3_000)
+
+
 def test_indexes_beyond_the_end_and_empty_blocks_are_refused() -> None:
     with pytest.raises(IndexError):
         Combinations((2, 2)).combination(4)

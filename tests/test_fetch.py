@@ -388,7 +388,9 @@ def test_a_server_that_is_busy_is_asked_again(fetcher: Fetcher, server: RawServe
     assert server.requests[-1].number == error_server + 4
 
 
-@pytest.mark.parametrize("pause", ["0.15", "1", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize(
+    "pause", ["0.15", "1", formatdate(time.time() + 3600, usegmt=True)], ids=["part", "second", "date"]
+)
 def test_retry_after_is_honoured_up_to_the_cap(fetcher: Fetcher, server: RawServer, pause: str) -> None:
     times: list[float] = []
 

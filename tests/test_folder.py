@@ -6,13 +6,14 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
+import time
 
 import pytest
 
 from contracts.destination import DestinationContract, virtual
 from crosscut.destinations.folder import FolderDestination
 from crosscut.errors import DeliverError, StorageError
-from crosscut.journal import Journal
 
 
 class TestFolder(DestinationContract):
@@ -28,13 +29,58 @@ class TestFolder(DestinationContract):
         return sorted(path.name for path in (self.root / folder).iterdir() if not path.name.startswith("."))
 
 
-def test_what_a_killed_writer_left_is_swept(tmp_path):
-    with FolderDestination(tmp_path).open("task"):
-        pass
+def leave_half(tmp_path):
     (tmp_path / "task" / ".partial-0123").write_bytes(b"half")
+
+
+def names(tmp_path):
+    return sorted(path.name for path in (tmp_path / "task").iterdir())
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next_who_claims_the_folder(tmp_path):
     with FolderDestination(tmp_path).open("task") as delivery:
         delivery.put("1.mp4", virtual(b"whole"))
-    assert sorted(path.name for path in (tmp_path / "task").iterdir()) == [".crosscut.lock", "1.mp4"]
+    leave_half(tmp_path)
+    with FolderDestination(tmp_path).claim("task"):
+        assert names(tmp_path) == [".crosscut.lock", "1.mp4"]
+
+
+def test_a_folder_is_swept_when_it_is_asked_for_and_not_when_it_is_opened(tmp_path):
+    with FolderDestination(tmp_path).open("task") as delivery:
+        delivery.put("1.mp4", virtual(b"whole"))
+        leave_half(tmp_path)
+        with FolderDestination(tmp_path).open("task"):
+            assert names(tmp_path) == [".partial-0123", "1.mp4"]
+        delivery.sweep()
+    assert names(tmp_path) == ["1.mp4"]
+
+
+def test_a_killed_writer_leaves_no_half_file_under_the_name(tmp_path):
+    victim = subprocess.Popen([sys.executable, "-c", WRITE_SLOWLY, str(tmp_path)])
+    folder = tmp_path / "task"
+    deadline = time.monotonic() + 30
+    while not (folder.is_dir() and any(path.stat().st_size for path in folder.glob(".partial-*"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    victim.kill()
+    victim.wait()
+    with FolderDestination(tmp_path).claim("task"):
+        assert names(tmp_path) == [".crosscut.lock"]
+
+
+WRITE_SLOWLY = """
+import os, sys, threading
+from pathlib import Path
+from crosscut.destinations.folder import FolderDestination
+
+class Endless:
+    def copy_to(self, out):
+        os.write(out, b"x")
+        threading.Event().wait()
+
+with FolderDestination(Path(sys.argv[1])).open("task") as delivery:
+    delivery.put("1.mp4", Endless())
+"""
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
@@ -66,19 +112,4 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(small_disk):
             delivery.put("2.mp4", virtual(b"x" * 400_000))
     assert caught.value.code == "disk_full"
     assert "free some space" in caught.value.public
-    assert sorted(path.name for path in (small_disk / "task").iterdir()) == [".crosscut.lock", "1.mp4"]
-
-
-def test_a_journal_on_a_full_disk_keeps_what_it_had(small_disk):
-    journal = Journal(small_disk / "j.jsonl", 9_000)
-    last = 0
-    with pytest.raises(StorageError) as caught:
-        for last in range(1, 9_000):
-            journal.append({"index": last, "file": "x" * 50})
-    assert caught.value.code == "disk_full"
-    assert journal.find(last - 1) == {"index": last - 1, "file": "x" * 50}
-    assert journal.find(last) is None
-    journal.close()
-    again = Journal(small_disk / "j.jsonl", 9_000)
-    assert sum(1 for _ in again.rows()) == last - 1
-    again.close()
+    assert names(small_disk) == ["1.mp4"]

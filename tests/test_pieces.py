@@ -64,7 +64,6 @@ def workshop(lease: Lease, tmp_path: Path) -> Workshop:
         fetcher=Fetcher(lease),
         voice=ToneVoice(),
         telemetry=Telemetry(),
-        journals=tmp_path,
         workers=2,
         memory_bytes=1 << 30,
         cancelled=threading.Event(),

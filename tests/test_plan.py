@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clips import make_clip
+from crosscut.additions import Addition, extended
 from crosscut.artifacts import Artifacts
 from crosscut.errors import RequestError
 from crosscut.estimate import LISTED, estimate
@@ -285,3 +287,163 @@ def test_a_wide_join_also_copies_some_of_many(tmp_path):
     assert estimate(drawn(tmp_path, *clips), {}, str)["wide_would_save"] == 2
     asked = drawn(tmp_path, *clips[:2], formats=((1080, 1080),))
     assert estimate(asked, {}, str)["wide_would_save"] == 0
+
+
+SQUARE = Target(Format(1080, 1080, Fraction(30)), "0164")
+
+
+def told(variations):
+    return [replace(variation, problem=bool(variation.problem)) for variation in variations]
+
+
+def digest(plan):
+    text = "\n".join(
+        f"{v.index} {v.name} {v.combination} {v.music} {v.line} {v.frames} {v.hold} {v.speed} {v.overflow} {v.problem}"
+        for v in plan
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_variations_names_and_draws_never_change_between_versions():
+    whole = make_plan(
+        (4, 3, 2), lines=(1, Fraction(7, 2), 9), music=("m1", "m2", "m3"), targets=(TARGET, SQUARE), seed=11
+    )
+    part = make_plan(
+        (7, 5, 6),
+        lines=(1, 5, 6, 9),
+        voice_overflow="choose",
+        count=60,
+        seed=3,
+        broken=("b1c2",),
+        name="{code}_{music}_{voice}",
+    )
+    assert (digest(whole), digest(part)) == ("02215cf370ea53d0", "92ae447a8986ef43")
+    small = make_plan((2, 2), lines=(1, 2), seed=5)
+    assert [(one.name, one.music, one.line) for one in small] == [
+        ("1_b0c0-b1c0.mp4", 0, 1),
+        ("2_b0c0-b1c1.mp4", 1, 0),
+        ("3_b0c1-b1c0.mp4", 1, 1),
+        ("4_b0c1-b1c1.mp4", 0, 0),
+    ]
+
+
+def extend(plan, blocks=(), music=(), lines=(), count=None):
+    """The plan with these clips (each 2 s), tracks and seconds of spoken lines more."""
+    addition = Addition(
+        tuple(Block(name, clips) for name, clips in blocks),
+        music,
+        tuple(Line(f"more {number}") for number in range(len(plan.lines), len(plan.lines) + len(lines))),
+        count,
+    )
+    return replace(
+        plan,
+        request=extended(plan.request, addition),
+        facts={**plan.facts, **{clip: clip_of(2) for _, clips in blocks for clip in clips}},
+        lines=(*plan.lines, *(SpokenLine(Seconds(Fraction(line))) for line in lines)),
+    )
+
+
+TEMPLATES = [
+    "{index}_{clips}",
+    "{code}_{clips}",
+    "{clips}_{code}",
+    "{code}r2-{music}",
+    "{music}_r2{code}",
+    "{code}-{voice}",
+    "{voice}.{index}",
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.sampled_from(TEMPLATES), st.sampled_from(["hold", "choose"]))
+def test_an_extension_changes_no_earlier_variation_and_names_stay_unique(data, template, overflow):
+    sizes = tuple(data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))
+    count = data.draw(st.none() | st.integers(1, 8))
+    plan = make_plan(
+        sizes,
+        lines=(1, 5)[: data.draw(st.integers(0, 2))],
+        music=("m1", "m2")[: data.draw(st.integers(0, 2))],
+        targets=(TARGET, SQUARE)[: data.draw(st.integers(1, 2))],
+        count=count,
+        seed=data.draw(st.integers(0, 99)),
+        name=template,
+        voice_overflow=overflow,
+    )
+    for step in range(data.draw(st.integers(1, 3))):
+        # Labels that collide with those there are, after they were numbered.
+        clips = [(f"b{block}", (f"x{step}/b{block}c0", f"y{step}/b{block}c0-2")) for block in range(len(sizes))]
+        larger = extend(
+            plan,
+            clips[: data.draw(st.integers(0, len(sizes)))],
+            tuple(f"z{step}/m{number}" for number in range(data.draw(st.integers(0, 2)))),
+            (1, 9)[: data.draw(st.integers(0, 2))],
+            count and 5,
+        )
+        assert told(larger)[: len(plan)] == told(plan)
+        plan = larger
+    names = [variation.name.casefold() for variation in plan]
+    assert len(set(names)) == len(names) == len(plan)
+
+
+def test_a_file_called_like_a_numbered_label_takes_no_number_away():
+    plan = extend(make_plan((1,), music=("m",)), (("b0", ("x/b0c0",)),), ("x/m",))
+    larger = extend(plan, (("b0", ("b0c0-2",)),), ("m-2",))
+    named = replace(larger, request=replace(larger.request, name="{index}_{clips}_{music}"))
+    assert {one.name.split("_")[1] for one in named} == {"b0c0", "b0c0-2", "b0c0-2-2"}
+    earlier = [
+        replace(plan, request=replace(plan.request, name="{index}_{clips}_{music}")).variation(n) for n in (2, 3)
+    ]
+    assert [named.variation(n).name for n in (2, 3)] == [one.name for one in earlier]
+    assert {one.name.split("_")[2] for one in named} == {"m.mp4", "m-2.mp4", "m-2-2.mp4"}
+
+
+def test_added_tracks_and_lines_are_all_that_the_repeated_combinations_draw():
+    plan = make_plan((3, 4), lines=(1, 1), music=("m1", "m2"))
+    larger = extend(plan, music=("m3", "m4", "m5"), lines=(1,))
+    again = list(larger)[len(plan) :]
+    assert [one.combination for one in again] == [one.combination for one in plan]
+    assert {one.line for one in again} == {2}
+    counts = [sum(one.music == track for one in again) for track in range(5)]
+    assert counts == [0, 0, 4, 4, 4]
+
+
+def test_the_first_music_and_voice_of_a_silent_task_may_come_later():
+    plan = make_plan((2, 2), music=())
+    assert {(one.music, one.line) for one in plan} == {(None, None)}
+    larger = extend(plan, music=("m1",), lines=(1,))
+    assert [(one.music, one.line) for one in larger] == [(None, None)] * 4 + [(0, 0)] * 4
+
+
+def test_the_draws_of_a_stage_are_its_own():
+    plan = make_plan((6, 5), lines=(1,) * 5, music=tuple("abcde"))
+    larger = extend(plan, (("b0", tuple(f"new{n}" for n in range(6))),))
+    first, second = list(larger)[:30], list(larger)[30:60]
+    assert [one.music for one in first] != [one.music for one in second]
+    assert [one.line for one in first] != [one.line for one in second]
+
+
+def test_a_repeated_combination_has_its_own_code_and_a_longer_index():
+    plan = make_plan((3, 3), music=("m1",), name="{code}")
+    assert extend(plan, music=("m2",)).variation(10).name == "a1-b1r2.mp4"
+    indexed = extend(make_plan((3, 3), music=("m1",)), music=("m2",))
+    assert [indexed.variation(index).name[:3] for index in (9, 10)] == ["9_b", "10_"]
+
+
+def test_only_the_added_lines_can_be_too_long():
+    plan = extend(make_plan((2,), lines=(1,), voice_overflow="refuse"), lines=(8,))
+    assert "variation 3" in plan.overflow_refusal().public
+    muted = replace(extend(plan, music=("m3",)), music_problems={"m1": "gone", "m2": "gone", "m3": "gone"})
+    assert muted.overflow_refusal() is None
+
+
+@pytest.mark.parametrize("overflow", ["hold", "choose"])
+def test_an_extended_task_is_counted_by_lengths_like_it_is_there(overflow):
+    lengths = {f"b{block}c{number}": 1 + Fraction(number, 20) for block in range(3) for number in range(19)}
+    plan = make_plan((19, 19, 19), lines=(1, 5), seconds=lengths, mute=("m2",), voice_overflow=overflow)
+    plan = extend(plan, (("b0", ("n1", "n2")),), ("m3", "m4"), (4, 9))
+    price, whole = estimate(plan, {}, str), [variation for variation in plan if not variation.problem]
+    assert LISTED < len(plan) == price["variations"] == price["combinations"]
+    assert price["cannot_be_made"] == pytest.approx(len(plan) - len(whole), rel=0.02)
+    assert price["total_minutes"] == pytest.approx(float(sum(map(plan.length, whole))) / 60, rel=0.02)
+    short = sum(variation.overflow is not None for variation in whole)
+    assert price["shorter_than_voice_over"]["count"] == pytest.approx(short, rel=0.05)

@@ -9,7 +9,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosscut.report import COLUMNS, Tally, manifest_csv, manifest_json
+from crosscut.report import COLUMNS, manifest_csv, manifest_json
 
 ROW = dict.fromkeys(COLUMNS) | {
     "index": 1,
@@ -42,20 +42,3 @@ def test_csv_reads_back_and_runs_no_formula(clips, voice):
     assert not cells["voice_over"].startswith(("=", "+", "-", "@"))
     assert not cells["clips"].startswith(("=", "+", "-", "@"))
 
-
-def test_counts_add_up():
-    tally = Tally()
-    tally.add(ROW, kept=False)
-    tally.add(ROW, kept=True)
-    tally.add(ROW | {"error": "b.mp4 is gone"}, kept=False)
-    tally.add(ROW | {"error": "b.mp4 is gone"}, kept=False)
-    summary = tally.summary()
-    assert (summary["total"], summary["succeeded"], summary["made"], summary["kept"], summary["failed"]) == (
-        4,
-        2,
-        1,
-        1,
-        2,
-    )
-    assert summary["bytes"] == 20
-    assert summary["failures"] == [{"reason": "b.mp4 is gone", "variations": 2}]

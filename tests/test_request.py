@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crosscut.errors import RequestError
-from crosscut.request import Block, Line, Request, RequestLimits, parse_request
+from crosscut.fields import RequestLimits
+from crosscut.request import Block, Line, Request, Webhook, parse_request
 
 relaxed = settings(deadline=None, max_examples=150)
 LINK = "https://example.com/a.mp4"
@@ -68,6 +69,7 @@ def test_defaults() -> None:
     assert (request.seed, request.clip_sound, request.formats, request.fps) == (0, "mute", (), None)
     assert (request.fit, request.join, request.count, request.music_gain) == ("blur", "safe", None, -14.0)
     assert (request.voice_overflow, request.name, request.music, request.lines) == ("hold", None, (), ())
+    assert (request.webhook, request.passthrough, request.destination, request.stages) == (None, None, None, ())
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,9 @@ def test_defaults() -> None:
         {"select": None},
         {"name": None},
         {"name": " "},
+        {"webhook": None},
+        {"passthrough": None},
+        {"destination": None},
     ],
 )
 def test_optional_fields_may_be_empty_or_null(nothing: dict[str, Any]) -> None:
@@ -179,6 +184,31 @@ def test_paths_are_sources_on_the_command_line_only(path: str) -> None:
 @pytest.mark.parametrize("path", ["file:x.mp4", "concat:a|b", "a\0b", " ", "rtmp://x/y", "https://u:p@e.com/x"])
 def test_paths_that_are_something_else_are_refused(path: str) -> None:
     refusal(body(video_blocks={"hook": [path]}), local=True)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_uploads_are_sources_by_their_id(local: bool) -> None:
+    ids = ["source:" + "0123456789abcdef" * 2, "source:" + "a" * 64]
+    request = parse_request(body(video_blocks={"hook": ids}, audio_blocks={"m": ids[:1]}), local=local)
+    assert (request.blocks[0].clips, request.music) == (tuple(ids), (ids[0],))
+    for wrong in ("a" * 31, "a" * 65, "A" * 32, "g" * 32, "../" + "a" * 32, "a" * 32 + "\u0660", ""):
+        said = refusal(body(video_blocks={"hook": ["source:" + wrong]}), local=local)
+        assert said.startswith("video_blocks.hook[0] is no id of an upload; ")
+
+
+def test_a_webhook_is_told_of_everything_unless_it_names_events() -> None:
+    url = "https://example.com/hook?key=1"
+    assert parse_request(body(webhook={"url": f" {url} "})).webhook == Webhook(url, ("job.ended", "job.first_failure"))
+    named = parse_request(body(webhook={"url": url, "events": ["job.first_failure"] * 2})).webhook
+    assert named == Webhook(url, ("job.first_failure",))
+
+
+def test_a_passthrough_and_a_destination_are_kept_as_they_are() -> None:
+    text = ' {"id": 7}\n\t😀 '
+    request = parse_request(body(passthrough=text, destination="/mnt/videos of may"))
+    assert (request.passthrough, request.destination) == (text, "/mnt/videos of may")
+    assert parse_request(body(passthrough="")).passthrough == ""
+    assert parse_request(body(passthrough="x" * 1_000, destination="x" * 1_000)).combinations == 1
 
 
 @pytest.mark.parametrize(
@@ -315,6 +345,44 @@ def test_impossible_frame_rates_are_refused(sent: Any) -> None:
         ({"voice_overflow": "cut"}, 'voice_overflow must be "hold", "speed", "choose" or "refuse".'),
         ({"name": "{clips}"}, "name: put {index} or {code} in it, so that no two videos get the same name."),
         ({"name": 3}, "name must be a text, not a number."),
+        (
+            {"webhook": LINK},
+            'webhook must be an object like {"url": "https://example.com/hook"}, not a text.',
+        ),
+        ({"webhook": {}}, "webhook.url is missing: give the link that is to be called."),
+        ({"webhook": {"url": "a/b"}}, "webhook.url must be a link that starts with https://."),
+        ({"webhook": {"url": "source:" + "a" * 32}}, "webhook.url must be a link that starts with https://."),
+        (
+            {"webhook": {"url": "https://u:p@e.com/"}},
+            "webhook.url holds a user name or password; use a signed or public link instead.",
+        ),
+        (
+            {"webhook": {"url": "https://e.com/a\nb"}},
+            "webhook.url holds a line break, tab or another control character; remove it.",
+        ),
+        (
+            {"webhook": {"url": LINK + "x" * 5000}},
+            "webhook.url is longer than 4,096 characters; use a shorter link.",
+        ),
+        (
+            {"webhook": {"url": LINK, "events": ["job.done"]}},
+            'webhook.events[0] must be "job.ended" or "job.first_failure".',
+        ),
+        (
+            {"webhook": {"url": LINK, "events": []}},
+            "webhook.events is empty; name the events or leave it out for all of them.",
+        ),
+        ({"webhook": {"uri": LINK, "url": LINK}}, "webhook.uri is not a known field; did you mean url?"),
+        ({"passthrough": {}}, "passthrough must be a text, not an object."),
+        ({"passthrough": "x" * 1_001}, "passthrough is longer than 1,000 characters; shorten it."),
+        (
+            {"passthrough": "a\ud800"},
+            "passthrough holds a null character or half of a surrogate pair; remove it.",
+        ),
+        ({"passthrough": "a\0"}, "passthrough holds a null character or half of a surrogate pair; remove it."),
+        ({"destination": " "}, "destination is empty; write one."),
+        ({"destination": "x" * 1_001}, "destination is longer than 1,000 characters; shorten it."),
+        ({"destination": "a\nb"}, "destination holds a line break or another control character; remove it."),
         ({"video_block": {}}, "video_block is not a known field; did you mean video_blocks?"),
         (
             {"seed": -1, "fit": "x"},
@@ -458,6 +526,9 @@ known_fields = st.sampled_from(
         "fit",
         "select",
         "name",
+        "webhook",
+        "passthrough",
+        "destination",
     ]
 )
 shaped = st.fixed_dictionaries(

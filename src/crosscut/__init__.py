@@ -5,18 +5,25 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     errors         what can go wrong, by stage                                        pure
     media          the words of media: time, clip facts, formats, differences()       pure
     settings       CROSSCUT_… variables
+    keys           API keys: made, spelled, compared                                  pure
     telemetry      log lines and progress
 
     strictjson     JSON without its traps                                             pure
     notation       how sizes and rates are written                                    pure
     refusals       sentences for what a request gets wrong                            pure
-    request        what a caller sends, or one sentence why not                       pure
     combinations   every combination by index, balanced selections                    pure
     draws          music and lines, drawn evenly from a seed                          pure
+    grid           stages of combinations, and what a clip's arrival makes possible   pure
+    fields         what the fields of a request may hold                              pure
+    request        what a caller sends, or one sentence why not                       pure
+    additions      what is added to a task later                                      pure
     naming         safe, unique file names                                            pure
     targets        output formats, derived from the clips                             pure
     plan           every variation by number                                          pure
     estimate       what a plan costs                                                  pure
+    plandoc        the decided plan as a document and back                            pure
+    units          the words between the queue and those who work                     pure
+    wants          what a job needs before its plan can be drawn                      pure
 
     sniff          what a file plainly is when it is no media                         pure
     guard          which URLs and addresses may be dialled
@@ -31,6 +38,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     boxes          ISO base media boxes, taken apart                                  pure
     mp4            sample tables out of a moov                                        pure
     probe          file -> clip facts
+    poster         file -> JPEG
 
     conform        clip -> segment of one format
     loudness       ITU-R BS.1770 and the limiter                                      pure
@@ -46,17 +54,36 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     workshop       the tools one job works with
     segments       clips made joinable, once ever
     soundtracks    soundtracks from shared artifacts
-    speech         the request's lines, each spoken once
-    gather         fetch and probe all sources, draw the plan
+    speech         lines, each spoken once ever
+    gather         sources fetched and probed, the plan drawn from them
 
     destinations   Destination protocol; folder
-    journal        what has been delivered
-    report         outcomes -> summary, manifest                                      pure
-    pipeline       the journey as functions over values and protocols
+    report         rows -> manifest                                                   pure
+    pieces         the segments and soundtracks of one plan
+    studio         one job's variations: made, played before they are, told as rows
+    benches        a workshop for each job at hand in this process
+    pipeline       the whole journey in one process
+    webhooks       signed events
+    crew           those who work: one function for each kind of unit
 
+    store          durable state in SQL: the queue and the truth
+    engine         who runs the work: scheduler, executor, worker processes
+    status         a job's row as its owner is told                                   pure
+    ports          what can be asked of crosscut, as a protocol
+    previews       variations and posters that exist nowhere
+    uploads        files that users send
+    keyring        API keys in the store
+    service        what can be asked of crosscut: the answers
+    machine        the engine of one machine, running
+
+    api            the REST API
+    serving        the API on a socket
+    client         a server as its command line sees it
     bootstrap      the one place that builds objects from settings
+    rendering      one request made here and now: a job in a private state
     doctor         what this machine has and lacks
     terminal       progress bars and tables
+    commands       the commands that talk to a server, or are one
     cli            the command line
 """
 

@@ -1,39 +1,46 @@
-"""The command line: render, plan, doctor."""
+"""The command line: render, plan and doctor; the other commands are in `commands`."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
 import traceback
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  cyclopts reads it
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
-from pydantic import ValidationError
 
 from crosscut import __version__
-from crosscut.bootstrap import folder_destination, open_workshop
+from crosscut.bootstrap import open_workshop
+from crosscut.commands.jobs import cancel, jobs, submit, watch
+from crosscut.commands.keys import keys
+from crosscut.commands.serve import serve
+from crosscut.commands.shared import (
+    ALL_MADE,
+    BROKEN,
+    INTERRUPTED,
+    REFUSED,
+    SOME_FAILED,
+    RequestFile,
+    dump,
+    load_settings,
+    read_body,
+)
 from crosscut.doctor import examine
 from crosscut.errors import CrosscutError, RequestError
-from crosscut.pipeline import preview, produce
-from crosscut.request import RequestLimits, parse_request
-from crosscut.settings import Settings
+from crosscut.fields import RequestLimits
+from crosscut.pipeline import preview
+from crosscut.rendering import render as make
+from crosscut.request import parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from crosscut.request import Request
+    from crosscut.settings import Settings
     from crosscut.telemetry import Watcher
-
-ALL_MADE, SOME_FAILED, REFUSED, BROKEN, INTERRUPTED = 0, 1, 2, 70, 130
-STANDARD_INPUT = "-"
-
-RequestFile = Annotated[
-    str, Parameter(help="JSON file with the request; - reads it from standard input.", allow_leading_hyphen=True)
-]
 
 app = App(
     name="crosscut",
@@ -42,6 +49,10 @@ app = App(
     suppress_keyboard_interrupt=False,
     help="Every combination of your video clips, with music and a spoken voice-over, spliced instead of rendered.",
 )
+
+
+for command in (serve, submit, jobs, watch, cancel, keys):
+    app.command(command)
 
 
 @app.command
@@ -57,10 +68,10 @@ def render(
 
     Exit status: 0 all made, 1 some failed, 2 the request was refused.
     """
-    settings = _settings()
-    parsed, base = _read(request, settings)
-    with _watched(settings, quiet=quiet) as watched, open_workshop(settings, *watched) as workshop:
-        report = produce(parsed, base, workshop, folder_destination(to))
+    settings = load_settings()
+    body, base = read_body(request)
+    with _watched(settings, quiet=quiet) as watched:
+        report = make(body, base, to, settings, *watched)
     _print(report, as_json=as_json, quiet=quiet)
     return SOME_FAILED if report["failed"] or report["manifest_problem"] else ALL_MADE
 
@@ -77,12 +88,12 @@ def plan(
 
     Exit status: 0 all can be made, 1 some cannot, 2 the request was refused.
     """
-    settings = _settings()
+    settings = load_settings()
     parsed, base = _read(request, settings)
     with _watched(settings, quiet=quiet) as watched, open_workshop(settings, *watched) as workshop:
         estimate = preview(parsed, base, workshop)
     if as_json:
-        _dump(estimate)
+        dump(estimate)
     else:
         from crosscut.terminal import show_plan  # noqa: PLC0415 - rich is slow to import and not needed for JSON
 
@@ -98,11 +109,11 @@ def doctor(
     as_json: Annotated[bool, Parameter(name="--json", help="Print the findings as JSON.")] = False,
 ) -> int:
     """Tell what this machine has and lacks. Exit status 1 if something needed is missing."""
-    settings = _settings()
+    settings = load_settings()
     with open_workshop(settings) as workshop:
         findings = examine(settings, workshop)
     if as_json:
-        _dump({"findings": [finding.as_json() for finding in findings]})
+        dump({"findings": [finding.as_json() for finding in findings]})
     else:
         marks = {True: "ok  ", None: "note", False: "LACK"}
         for finding in findings:
@@ -110,26 +121,9 @@ def doctor(
     return SOME_FAILED if any(finding.good is False for finding in findings) else ALL_MADE
 
 
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except UnicodeDecodeError as error:
-        raise RequestError("the file .env is not UTF-8 text: save it as such", code="invalid_setting") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = f"CROSSCUT_{str(first['loc'][0]).upper()}"
-        raise RequestError(f"the setting {name} is not usable: {first['msg']}", code="invalid_setting") from error
-
-
 def _read(name: str, settings: Settings) -> tuple[Request, Path]:
     """The request and the folder its relative paths start from."""
-    try:
-        if name == STANDARD_INPUT:
-            body, base = sys.stdin.buffer.read(), Path.cwd()
-        else:
-            body, base = Path(name).read_bytes(), Path(name).absolute().parent
-    except OSError as error:
-        raise RequestError(f"cannot read {name}: {os.strerror(error.errno or 0).lower()}", code="no_request") from error
+    body, base = read_body(name)
     return parse_request(body, local=True, limits=RequestLimits(variations=settings.max_variations)), base
 
 
@@ -160,16 +154,11 @@ def _log_file(path: Path) -> TextIO:
 
 def _print(report: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     if as_json:
-        _dump(report)
+        dump(report)
     elif not quiet:
         from crosscut.terminal import show_report  # noqa: PLC0415 - see above
 
         show_report(report)
-
-
-def _dump(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -61,9 +61,19 @@ class Combinations:
             row[block] = clip
         return tuple(row)
 
+    def columns(self, start: int, stop: int) -> tuple[Numbers, ...]:
+        """Many combinations at once: for each block the clips of those from `start` until `stop`."""
+        indexes = np.arange(start, min(stop, self._length))
+        if self._order is None:
+            return _product_columns(self.sizes, indexes)
+        columns = dict(zip(self._wide, self._order.columns(indexes), strict=True))
+        return tuple(columns.get(block, np.zeros_like(indexes)) for block in range(len(self.sizes)))
+
 
 class _Order(Protocol):
     def row(self, index: int) -> Row: ...
+
+    def columns(self, indexes: Numbers) -> tuple[Numbers, ...]: ...
 
 
 def _balanced(sizes: Row, count: int) -> _Order:
@@ -82,12 +92,23 @@ def _product_row(sizes: Row, index: int) -> Row:
     return tuple(reversed(row))
 
 
+def _product_columns(sizes: Row, indexes: Numbers) -> tuple[Numbers, ...]:
+    columns = []
+    for n in reversed(sizes):
+        indexes, clips = np.divmod(indexes, n)
+        columns.append(clips)
+    return tuple(reversed(columns))
+
+
 @dataclass(frozen=True)
 class _Plain:
     sizes: Row
 
     def row(self, index: int) -> Row:
         return _product_row(self.sizes, index)
+
+    def columns(self, indexes: Numbers) -> tuple[Numbers, ...]:
+        return _product_columns(self.sizes, indexes)
 
 
 # The rounds. Give a block of n clips the group Z_u × (Z_2)^e, n = u·2^e with u odd: clip numbers are added modulo u
@@ -119,6 +140,18 @@ class _Rounds:
             chunk, position = divmod(place, n)
             row.append(_add(position, shifts[chunk][base] if chunk < len(shifts) else base, n))
         return tuple(row)
+
+    def columns(self, indexes: Numbers) -> tuple[Numbers, ...]:
+        rounds, places = np.divmod(indexes, self.length)
+        columns = []
+        for block, (n, known) in enumerate(zip(self.sizes, self.shifts, strict=True)):
+            chunks, positions = np.divmod(places, n)
+            shifts = self.bases[rounds, block].astype(np.int64)
+            if known:
+                permuted = chunks < len(known)
+                shifts[permuted] = np.array(known)[chunks[permuted], shifts[permuted]]
+            columns.append(_add(positions, shifts, n))
+        return tuple(columns)
 
 
 def _add(a: Element, b: Element | int, n: int) -> Element:
@@ -315,6 +348,11 @@ class _Squares:
         layer, cell = divmod(index, self.size**2)
         row, column, symbol = self.cells[cell]
         return (row, column, (symbol + layer) % self.size)
+
+    def columns(self, indexes: Numbers) -> tuple[Numbers, ...]:
+        layers, cells = np.divmod(indexes, self.size**2)
+        rows, columns, symbols = np.array(self.cells).T[:, cells]
+        return (rows, columns, (symbols + layers) % self.size)
 
 
 def _square(n: int, classes: int) -> Numbers:

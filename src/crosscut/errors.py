@@ -9,17 +9,27 @@ class CrosscutError(Exception):
     """Base of every error a user may see.
 
     `public` is one clear sentence that says what to change and holds no secret, path or signed URL; `detail` is for
-    the log only; `code` is a stable lower_snake_case word; `retryable` says whether the same call may succeed later.
+    the log only; `code` is a stable lower_snake_case word; `retryable` says whether the same call may succeed later,
+    and `after` in how many seconds, where the other side said so.
     """
 
     stage: ClassVar[str] = "crosscut"
 
-    def __init__(self, public: str, *, code: str = "failed", retryable: bool = False, detail: str = "") -> None:
+    def __init__(
+        self,
+        public: str,
+        *,
+        code: str = "failed",
+        retryable: bool = False,
+        detail: str = "",
+        after: float | None = None,
+    ) -> None:
         super().__init__(public)
         self.public = public
         self.code = code
         self.retryable = retryable
         self.detail = detail
+        self.after = after
 
 
 class RequestError(CrosscutError):
@@ -64,3 +74,15 @@ class SandboxError(CrosscutError):
     """A child process crashed, hung or passed a limit while it handled a file from outside."""
 
     stage = "sandbox"
+
+
+class WebhookError(CrosscutError):
+    """An event could not be handed to the address that asked for it."""
+
+    stage = "webhook"
+
+
+class ServerError(CrosscutError):
+    """A crosscut server refused what its client asked for, or could not be reached."""
+
+    stage = "server"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from crosscut.media import Seconds, differences, rate_text
@@ -11,6 +12,8 @@ from crosscut.plan import LISTED, Plan, SpokenLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from crosscut.grid import Stage
 
 BITS_PER_PIXEL = Fraction(1, 16)
 """What our encoder setting needs for filmed pictures, measured on phone footage; drawings need less."""
@@ -37,7 +40,7 @@ def estimate(plan: Plan, sizes: Mapping[str, int], shown: Callable[[str], str]) 
     return {
         "task_name": plan.request.task_name,
         "variations": len(plan),
-        "combinations": len(plan.combinations),
+        "combinations": plan.request.combinations,
         "formats": [
             {"name": name, "width": t.format.width, "height": t.format.height, "fps": rate_text(t.format.fps)}
             for name, t in zip(plan.format_names, plan.targets, strict=True)
@@ -104,27 +107,18 @@ def _listed(plan: Plan) -> dict[str, Any]:
 
 def _counted(plan: Plan) -> dict[str, Any]:
     """Large jobs: lengths are counted block by block; who draws which music and line is taken as evenly spread."""
-    music = [source not in plan.music_problems for source in plan.request.music] or [True]
-    share = Fraction(len(plan), len(plan.targets)) * Fraction(sum(music), len(music))
     seconds, good, short = Fraction(0), Fraction(0), Fraction(0)
-    for number, target in enumerate(plan.targets):
-        lengths: Counter[int] = Counter({0: 1})
-        whole = 1
-        for block in plan.request.blocks:
-            whole *= len(block.clips)
-            frames = [plan.renditions[c, number].frames for c in block.clips if (c, number) in plan.renditions]
-            grown: Counter[int] = Counter()
-            for length, count in lengths.items():
-                for more in frames:
-                    grown[length + more] += count
-            lengths = grown
-        for length, count in lengths.items():
-            part = Fraction(count, whole) * share
-            picture = Seconds(length / target.format.fps)
-            spoken, overflowing, held = _expected_voice(plan, picture, target.format.fps)
-            good += part * spoken
-            short += part * overflowing
-            seconds += part * (picture * spoken + held)
+    for stage, box in enumerate(plan.grid.stages):
+        tracks = plan.request.music[slice(*box.music)]
+        usable = sum(source not in plan.music_problems for source in tracks)
+        share = box.combinations * (Fraction(usable, len(tracks)) if tracks else Fraction(1))
+        for number, target in enumerate(plan.targets):
+            for length, part in _lengths(plan, box, number).items():
+                picture = Seconds(length / target.format.fps)
+                spoken, overflowing, held = _expected_voice(plan, stage, picture, target.format.fps)
+                good += part * share * spoken
+                short += part * share * overflowing
+                seconds += part * share * (picture * spoken + held)
     return {
         "seconds": seconds,
         "broken": len(plan) - round(good),
@@ -132,9 +126,24 @@ def _counted(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _expected_voice(plan: Plan, picture: Seconds, fps: Fraction) -> tuple[Fraction, Fraction, Fraction]:
+def _lengths(plan: Plan, box: Stage, number: int) -> dict[int, Fraction]:
+    """Frames of picture in a format -> the share of the box's combinations that have so many, of those that can be."""
+    counts: Counter[int] = Counter({0: 1})
+    for block, span in zip(plan.request.blocks, box.ranges, strict=True):
+        clips = block.clips[slice(*span)]
+        frames = Counter(plan.renditions[c, number].frames for c in clips if (c, number) in plan.renditions)
+        grown: Counter[int] = Counter()
+        for length, count in counts.items():
+            for more, times in frames.items():
+                grown[length + more] += count * times
+        counts = grown
+    whole = prod(box.sizes)
+    return {length: Fraction(count, whole) for length, count in counts.items()}
+
+
+def _expected_voice(plan: Plan, stage: int, picture: Seconds, fps: Fraction) -> tuple[Fraction, Fraction, Fraction]:
     """Of variations with that picture: the shares whose line can be spoken and is too long; mean seconds of hold."""
-    drawn = [plan.lines[number] for number in plan.drawable(picture)]
+    drawn = [plan.lines[number] for number in plan.drawable(stage, picture)]
     if not drawn:
         return Fraction(1), Fraction(0), Fraction(0)
     spoken = [line for line in drawn if isinstance(line, SpokenLine)]

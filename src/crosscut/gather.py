@@ -1,30 +1,38 @@
-"""Sources in: fetch and probe everything a request names, and draw the plan from what was found."""
+"""Sources in: fetch and probe what a request names, draw the plan from what was found, and find it again later."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from dataclasses import dataclass
-from threading import BoundedSemaphore
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from crosscut.errors import CrosscutError, FetchError, StorageError
+from crosscut.fetch import Source
 from crosscut.guard import redact
 from crosscut.media import ClipFacts, Target
 from crosscut.plan import Plan, SpokenLine
+from crosscut.plandoc import FACTS, ORIGIN, Origin, PlanDoc
 from crosscut.probe import probe
 from crosscut.segments import profile_sets
+from crosscut.speech import expected, speak_all, voice_for
 from crosscut.targets import choose_formats, uniform_target
 from crosscut.telemetry import CREDENTIALS
+from crosscut.workshop import MissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from crosscut.fetch import Source
     from crosscut.media import Join
+    from crosscut.plandoc import Voiced
     from crosscut.request import Request
+    from crosscut.units import Found
     from crosscut.workshop import Workshop
+
+UPLOAD = "source:"
+"""Begins the name of a source that was uploaded; its SHA-256 follows."""
 
 DOWNLOADS = 8
 """Sources fetched at the same time."""
@@ -39,19 +47,29 @@ class Gathered:
     """
 
     names: Mapping[str, str]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Origin]
     facts: Mapping[str, ClipFacts]
     clip_problems: Mapping[str, str]
     music_problems: Mapping[str, str]
 
-    @property
-    def notes(self) -> list[str]:
-        """What the user should know of how sources were had."""
-        return [source.note for source in self.sources.values() if source.note]
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {name: source.size for name, source in self.sources.items()}
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        names: Mapping[str, str],
+        found: Mapping[str, tuple[Origin, ClipFacts]],
+        broken: Mapping[str, str],
+    ) -> Gathered:
+        """`broken` has for each source that could not be had the sentence why."""
+        facts = {source: facts for source, (_, facts) in found.items()}
+        clips = dict.fromkeys(clip for block in request.blocks for clip in block.clips)
+        return cls(
+            names=names,
+            sources={source: origin for source, (origin, _) in found.items()},
+            facts=facts,
+            clip_problems=_problems(clips, names, broken, facts, lambda of: of.video, "has sound but no pictures"),
+            music_problems=_problems(request.music, names, broken, facts, lambda of: of.audio, "has no sound"),
+        )
 
 
 def shown(source: str) -> str:
@@ -83,38 +101,117 @@ def sentence(source: str, name: str, error: CrosscutError) -> str:
     return error.public if isinstance(error, StorageError) else f"{name}: {error.public}"
 
 
+def obtain(source: str, base: Path | None, workshop: Workshop) -> Source:
+    """The file behind a link, a path relative to `base` (None: there are none) or the id of an upload."""
+    if workshop.looking:
+        raise MissingError(shown(source))
+    if source.startswith(UPLOAD):
+        return _uploaded(source, workshop)
+    arrived = 0
+
+    def count(size: int, _total: int | None) -> None:
+        nonlocal arrived
+        arrived = size
+
+    fetched = workshop.fetcher.fetch(source, base=base, on_progress=count, cancelled=workshop.cancelled)
+    workshop.meters.add("bytes_in", arrived)
+    workshop.meters.add("cache_misses" if arrived else "cache_hits", 1)
+    return fetched
+
+
+def _uploaded(source: str, workshop: Workshop) -> Source:
+    sha256 = source.removeprefix(UPLOAD)
+    path = workshop.lease.get(sha256)
+    if path is None:
+        raise FetchError(f"{source} was uploaded but is not there any more: upload it again.", code="upload_gone")
+    return Source(source, sha256, path, path.stat().st_size)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A source as the plan knows it; its file is fetched again where the store has lost it."""
+
+    origin: Origin
+    source: str
+    base: Path | None
+    workshop: Workshop
+
+    @property
+    def label(self) -> str:
+        return self.origin.label
+
+    @property
+    def sha256(self) -> str:
+        return self.origin.sha256
+
+    @property
+    def path(self) -> Path:
+        """Raises FetchError where it cannot be had any more, or has become another file."""
+        path = self.workshop.lease.get(self.sha256)
+        if path is not None and path.stat().st_size == self.origin.size:
+            return path
+        again = obtain(self.source, self.base, self.workshop)
+        if again.sha256 != self.sha256:
+            raise FetchError(
+                f"{again.label} is another file now than when the job was planned: send the job again.",
+                code="source_changed",
+            )
+        return again.path
+
+
+def study(
+    source: str, name: str, base: Path | None, workshop: Workshop, processors: Semaphore
+) -> tuple[Source, ClipFacts]:
+    """Fetch and probe one source; only the second takes one of the `processors`."""
+    with workshop.telemetry.piece("fetch"), workshop.telemetry.timed("fetch", source=name):
+        fetched = obtain(source, base, workshop)
+    with workshop.telemetry.piece("probe"), processors, workshop.telemetry.timed("probe", source=name):
+        return fetched, probe(fetched, workshop.lease, workshop.sandbox, workshop.cancelled)
+
+
 def gather(request: Request, base: Path | None, workshop: Workshop) -> Gathered:
     """Fetch and probe every distinct source; relative paths start at `base` (None: only URLs are allowed)."""
     names = name_sources(request)
-    clips = list(dict.fromkeys(clip for block in request.blocks for clip in block.clips))
-    wanted = list(dict.fromkeys([*clips, *request.music]))
+    wanted = [*dict.fromkeys([*(clip for block in request.blocks for clip in block.clips), *request.music])]
     telemetry = workshop.telemetry
     telemetry.expect("fetch", len(wanted))
     telemetry.expect("probe", len(wanted))
-    processors = BoundedSemaphore(workshop.workers)
+    processors = Semaphore(workshop.workers)
 
-    def one(source: str) -> tuple[Source, ClipFacts] | str:
+    def one(source: str) -> tuple[Origin, ClipFacts] | str:
         try:
-            with telemetry.piece("fetch"), telemetry.timed("fetch", source=names[source]):
-                fetched = workshop.fetcher.fetch(source, base=base, cancelled=workshop.cancelled)
-            with telemetry.piece("probe"), processors, telemetry.timed("probe", source=names[source]):
-                return fetched, probe(fetched, workshop.lease, workshop.sandbox)
+            fetched, facts = study(source, names[source], base, workshop, processors)
         except CrosscutError as error:
             telemetry.failed(error, source=names[source])
             return sentence(source, names[source], error)
+        return origin_of(fetched), facts
 
     with workshop.pool(DOWNLOADS, "fetch") as pool:
         answers = dict(zip(wanted, pool.map(one, wanted), strict=True))
-    found = {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
-    broken = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
-    facts = {name: facts for name, (_, facts) in found.items()}
-    return Gathered(
-        names=names,
-        sources={name: source for name, (source, _) in found.items()},
-        facts=facts,
-        clip_problems=_problems(clips, names, broken, facts, lambda known: known.video, "has sound but no pictures"),
-        music_problems=_problems(request.music, names, broken, facts, lambda known: known.audio, "has no sound"),
-    )
+    found = {source: answer for source, answer in answers.items() if not isinstance(answer, str)}
+    broken = {source: answer for source, answer in answers.items() if isinstance(answer, str)}
+    return Gathered.of(request, names, found, broken)
+
+
+def recalled(request: Request, found: Iterable[Found], earlier: PlanDoc | None) -> Gathered:
+    """The same from what was found elsewhere; what an `earlier` plan knows stays as it was."""
+    names = name_sources(request) | (dict(earlier.names) if earlier else {})
+    known = {source: (earlier.sources[source], facts) for source, facts in earlier.facts.items()} if earlier else {}
+    broken = {source: f"{name} was not fetched: run the job again" for source, name in names.items()}
+    for each in found:
+        if each.kind != "source" or each.name in known:
+            continue
+        if each.result is not None:
+            origin = ORIGIN.validate_python(each.result["source"])
+            known[each.name] = origin, FACTS.validate_python(each.result["facts"])
+        elif each.error is not None:
+            # Who fetched it did not know this job and its names.
+            broken[each.name] = each.error.replace(shown(each.name), names[each.name], 1)
+    return Gathered.of(request, names, known, {source: why for source, why in broken.items() if source not in known})
+
+
+def origin_of(source: Source) -> Origin:
+    return Origin(source.label, source.sha256, source.size, source.note)
 
 
 def _problems(
@@ -129,8 +226,64 @@ def _problems(
     return {source: reason for source in sources if (reason := broken.get(source) or missing.get(source))}
 
 
-def draw_plan(request: Request, gathered: Gathered, lines: tuple[SpokenLine | str, ...], workshop: Workshop) -> Plan:
-    """Choose the formats and what fits them as it came; asks the encoder for nothing but its parameter sets."""
+def draw_plan(
+    request: Request,
+    gathered: Gathered,
+    lines: Sequence[SpokenLine | str],
+    workshop: Workshop,
+    earlier: PlanDoc | None = None,
+) -> Plan:
+    """Choose the formats, or keep those of an `earlier` plan, and what fits them as it came.
+
+    The encoder is asked for nothing but its parameter sets.
+    """
+    targets, reason, wide = (
+        (earlier.targets, earlier.reason, earlier.wide_targets) if earlier else _chosen(request, gathered, workshop)
+    )
+    return Plan(
+        request=request,
+        targets=targets,
+        reason=reason,
+        facts=gathered.facts,
+        clip_problems=gathered.clip_problems,
+        music_problems=gathered.music_problems,
+        lines=tuple(lines),
+        wide_targets=wide,
+    )
+
+
+def decide(request: Request, base: Path | None, workshop: Workshop, *, spend: bool = True) -> PlanDoc:
+    """The plan of a request, in this process: sources are fetched and read, lines spoken, formats chosen.
+
+    Without `spend` lines are spoken only where that is free, else their lengths are estimated.
+    """
+    gathered = gather(request, base, workshop)
+    free = spend or not workshop.voice.price
+    lines = speak_all(request.lines, workshop) if free else expected(request.lines, workshop)
+    plan = draw_plan(request, gathered, lines, workshop)
+    return document(plan, gathered, [voice_for(line, workshop) for line in request.lines])
+
+
+def document(plan: Plan, gathered: Gathered, voices: Sequence[Voiced | None]) -> PlanDoc:
+    """The plan with all that is needed to carry it out elsewhere."""
+    return PlanDoc(
+        targets=plan.targets,
+        reason=plan.reason,
+        wide_targets=plan.wide_targets,
+        names=gathered.names,
+        sources=gathered.sources,
+        facts=gathered.facts,
+        clip_problems=gathered.clip_problems,
+        music_problems=gathered.music_problems,
+        lines=plan.lines,
+        voices=tuple(voices),
+    )
+
+
+def _chosen(
+    request: Request, gathered: Gathered, workshop: Workshop
+) -> tuple[tuple[Target, ...], str, tuple[Target, ...]]:
+    """Targets, the reason for them, and what they would be with a wide join."""
     clips = [
         gathered.facts[name]
         for name in dict.fromkeys(clip for block in request.blocks for clip in block.clips)
@@ -151,13 +304,4 @@ def draw_plan(request: Request, gathered: Gathered, lines: tuple[SpokenLine | st
         return tuple(targets), choice.reason
 
     targets, reason = chosen(request.join)
-    return Plan(
-        request=request,
-        targets=targets,
-        reason=reason,
-        facts=gathered.facts,
-        clip_problems=gathered.clip_problems,
-        music_problems=gathered.music_problems,
-        lines=lines,
-        wide_targets=targets if request.join == "wide" else chosen("wide")[0],
-    )
+    return targets, reason, targets if request.join == "wide" else chosen("wide")[0]

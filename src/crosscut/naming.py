@@ -105,9 +105,15 @@ def clip_label(source: str) -> str:
     return slug(_EXTENSION.sub("", name), LABEL_BYTES - 6)
 
 
-def labels(sources: Sequence[str]) -> tuple[str, ...]:
-    """A label for each source, unique among them whatever the case."""
-    return unique([clip_label(source) for source in sources])
+def labels(sources: Sequence[str], ends: Sequence[int] = ()) -> tuple[str, ...]:
+    """A label for each source, unique among them whatever the case.
+
+    The labels before each of `ends`, in rising order, are what they would be without the sources behind.
+    """
+    named: tuple[str, ...] = ()
+    for end in (*ends, len(sources)):
+        named = unique([*named, *map(clip_label, sources[len(named) : end])])
+    return named
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -145,9 +151,10 @@ class NameTemplate:
         _check_uniqueness(parts)
         return cls(parts, tuple(blocks), _initials(blocks))
 
-    def code(self, combination: Sequence[int]) -> str:
-        """`h2-b1-c3` for clip numbers (1, 0, 2) of hook, body and cta."""
-        return "-".join(f"{i}{clip + 1}" for i, clip in zip(self.initials, combination, strict=True))
+    def code(self, combination: Sequence[int], repeat: int = 1) -> str:
+        """`h2-b1-c3` for clip numbers (1, 0, 2) of hook, body and cta; `h2-b1-c3r2` where they come once more."""
+        code = "-".join(f"{i}{clip + 1}" for i, clip in zip(self.initials, combination, strict=True))
+        return code if repeat == 1 else f"{code}r{repeat}"
 
     def render(
         self,
@@ -162,19 +169,20 @@ class NameTemplate:
         seed: int,
         task: str,
         append_format: bool = True,
+        repeat: int = 1,
     ) -> str:
         """The file name of variation `index`, counted from 1 and written as wide as `total`, `.mp4` included.
 
-        `choices` holds a clip number per block, `clips` the labels. A `format` is appended where the template lacks it,
-        unless `append_format` is false. For one template, total, seed and task, names are unique over
-        (index or choices, format).
+        `choices` holds a clip number per block, `clips` the labels; `repeat` counts how often these choices came so
+        far. A `format` is appended where the template lacks it, unless `append_format` is false. For one template,
+        total, seed and task, names are unique over (index or choices and repeat, format).
         """
         labelled = [slug(label, LABEL_BYTES) for label in clips]
         values = {
             **{block: [label] for block, label in zip(self.blocks, labelled, strict=True)},
             "task": [slug(task, TASK_BYTES)],
             "index": [f"{index:0{len(str(total))}}"],
-            "code": [self.code(choices)],
+            "code": [self.code(choices, repeat)],
             "clips": labelled,
             "music": [slug(music, LABEL_BYTES) if music else "none"],
             "voice": [slug(voice, LABEL_BYTES) if voice else "none"],

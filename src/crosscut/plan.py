@@ -6,10 +6,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Literal
 
-from crosscut.combinations import Combinations
 from crosscut.draws import Draws
 from crosscut.errors import RequestError
 from crosscut.media import ClipFacts, Seconds, Target, differences
@@ -18,6 +17,7 @@ from crosscut.naming import NameTemplate, labels
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from crosscut.grid import Grid, Stage
     from crosscut.request import Request
 
 FADE = Seconds(Fraction(1, 2))
@@ -67,6 +67,43 @@ class Variation:
     overflow: Literal["hold", "speed"] | None
     problem: str | None
     """Why it cannot be made, as far as is known."""
+    stage: int = 0
+    """Which of the request's stages it belongs to."""
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The tracks and lines that one stage draws from; both are numbered as in the request."""
+
+    stage: Stage
+    tracks: Draws
+    voices: Draws
+    lengths: tuple[Seconds, ...]
+    """Of the lines that can be spoken, shortest first."""
+    spoken: tuple[int, ...]
+    """The numbers of these lines."""
+
+    @classmethod
+    def of(cls, seed: int, number: int, stage: Stage, lines: Sequence[SpokenLine | str]) -> _Pool:
+        salt = f"/{number}" if number else ""
+        said = ((line, lines[line]) for line in range(*stage.lines))
+        spoken = sorted((line.seconds, n) for n, line in said if isinstance(line, SpokenLine))
+        return cls(
+            stage,
+            Draws(seed, stage.music[1] - stage.music[0], f"music{salt}"),
+            Draws(seed, stage.lines[1] - stage.lines[0], f"voice{salt}"),
+            tuple(seconds for seconds, _ in spoken),
+            tuple(n for _, n in spoken),
+        )
+
+    def music(self, position: int) -> int | None:
+        return self.stage.music[0] + self.tracks.draw(position) if self.tracks.tracks else None
+
+    def line(self, position: int, allowed: Sequence[int]) -> int | None:
+        first, everyone = self.stage.lines[0], len(allowed) == self.voices.tracks
+        if not allowed:
+            return None
+        return first + self.voices.draw(position, None if everyone else [line - first for line in allowed])
 
 
 @dataclass(frozen=True)
@@ -85,34 +122,43 @@ class Plan:
     """What `targets` would be if the request asked for a wide join."""
 
     @cached_property
-    def combinations(self) -> Combinations:
-        return Combinations(tuple(len(block.clips) for block in self.request.blocks), self.request.count)
+    def grid(self) -> Grid:
+        return self.request.grid(len(self.targets))
 
     def __len__(self) -> int:
-        return len(self.combinations) * len(self.targets)
+        return len(self.grid)
 
     def __iter__(self) -> Iterator[Variation]:
         return (self.variation(index) for index in range(1, len(self) + 1))
 
     @cached_property
     def _labels(self) -> tuple[tuple[str, ...], ...]:
-        return tuple(labels(block.clips) for block in self.request.blocks)
+        ends = [{stage.ranges[block][1] for stage in self.grid.stages} for block in range(len(self.request.blocks))]
+        return tuple(labels(block.clips, sorted(end)) for block, end in zip(self.request.blocks, ends, strict=True))
 
     @cached_property
     def _music_labels(self) -> tuple[str, ...]:
-        return labels(self.request.music)
+        return labels(self.request.music, sorted({stage.music[1] for stage in self.grid.stages}))
 
     @cached_property
     def _template(self) -> NameTemplate:
         return NameTemplate.parse(self.request.name, tuple(block.name for block in self.request.blocks))
 
     @cached_property
-    def _music(self) -> Draws:
-        return Draws(self.request.seed, len(self.request.music), "music")
+    def _pools(self) -> tuple[_Pool, ...]:
+        """What each stage draws from."""
+        return tuple(
+            _Pool.of(self.request.seed, number, stage, self.lines) for number, stage in enumerate(self.grid.stages)
+        )
 
     @cached_property
-    def _voice(self) -> Draws:
-        return Draws(self.request.seed, len(self.request.lines), "voice")
+    def _repeats(self) -> tuple[int, ...]:
+        """For each stage how often its clips may have come together by then, it included."""
+        repeats: list[int] = []
+        for stage in self.grid.stages:
+            earlier = zip(self.grid.stages, repeats, strict=False)
+            repeats.append(1 + max((times for other, times in earlier if other.meets(stage)), default=0))
+        return tuple(repeats)
 
     @cached_property
     def format_names(self) -> tuple[str, ...]:
@@ -147,16 +193,16 @@ class Plan:
 
     def variation(self, index: int) -> Variation:
         """The variation with that number, 1..len(self), in microseconds and without any state."""
-        position, number = divmod(index - 1, len(self.targets))
-        combination = self.combinations.combination(position)
+        stage, position, number = self.grid.place(index)
+        pool, combination = self._pools[stage], self.grid.combination(stage, position)
         clips = tuple(block.clips[choice] for block, choice in zip(self.request.blocks, combination, strict=True))
-        music = self._music.draw(position) if self.request.music else None
+        music = pool.music(position)
         problem = next((self.clip_problems[clip] for clip in clips if clip in self.clip_problems), None)
         if problem is None and music is not None:
             problem = self.music_problems.get(self.request.music[music])
         frames = 0 if problem else sum(self.renditions[clip, number].frames for clip in clips)
         picture = Seconds(frames / self.targets[number].format.fps)
-        line = self._voice.draw(position, self.drawable(picture)) if self.lines else None
+        line = pool.line(position, self.drawable(stage, picture))
         spoken = self.lines[line] if line is not None else None
         hold, speed, overflow = 0, Fraction(1), None
         if isinstance(spoken, str):
@@ -165,7 +211,8 @@ class Plan:
             hold, speed, overflow = self.overflow(spoken.seconds, picture, self.targets[number].format.fps)
         return Variation(
             index=index,
-            name=self._name(index, combination, music, line, number),
+            stage=stage,
+            name=self._name(index, stage, number, combination, music, line),
             combination=combination,
             clips=clips,
             target=number,
@@ -178,20 +225,12 @@ class Plan:
             problem=problem,
         )
 
-    @cached_property
-    def _by_length(self) -> tuple[tuple[Seconds, ...], tuple[int, ...]]:
-        """Lengths of the lines that can be spoken, shortest first, and the numbers of these lines."""
-        spoken = sorted(
-            (line.seconds, number) for number, line in enumerate(self.lines) if isinstance(line, SpokenLine)
-        )
-        return tuple(seconds for seconds, _ in spoken), tuple(number for _, number in spoken)
-
-    def drawable(self, picture: Seconds) -> Sequence[int]:
+    def drawable(self, stage: int, picture: Seconds) -> Sequence[int]:
         """The lines among which a variation with that picture draws, evenly; all where there is no picture."""
-        lengths, numbers = self._by_length
-        if self.request.voice_overflow != "choose" or not numbers or not picture:
-            return range(len(self.lines))
-        return numbers[: max(1, bisect_right(lengths, picture - FADE))]
+        pool = self._pools[stage]
+        if self.request.voice_overflow != "choose" or not pool.spoken or not picture:
+            return range(*pool.stage.lines)
+        return pool.spoken[: max(1, bisect_right(pool.lengths, picture - FADE))]
 
     def overflow(
         self, spoken: Seconds, picture: Seconds, fps: Fraction
@@ -207,11 +246,13 @@ class Plan:
         hold = max(0, ceil((spoken / speed - room) * fps))
         return hold, speed, "hold" if hold else "speed"
 
-    def _name(self, index: int, combination: tuple[int, ...], music: int | None, line: int | None, number: int) -> str:
+    def _name(
+        self, index: int, stage: int, number: int, combination: tuple[int, ...], music: int | None, line: int | None
+    ) -> str:
         return self._template.render(
             index=index,
             # Not len(self): more of the same job must not rename what is there.
-            total=self.combinations.total * len(self.targets),
+            total=prod(self.grid.stages[0].sizes) * len(self.targets),
             choices=combination,
             clips=tuple(block[choice] for block, choice in zip(self._labels, combination, strict=True)),
             music=self._music_labels[music] if music is not None else "",
@@ -220,18 +261,25 @@ class Plan:
             seed=self.request.seed,
             task=self.request.task_name,
             append_format=len(self.targets) > 1,
+            repeat=self._repeats[stage],
         )
 
     def length(self, variation: Variation) -> Seconds:
         return Seconds((variation.frames + variation.hold) / self.targets[variation.target].format.fps)
 
-    def picture_span(self) -> tuple[Seconds, Seconds]:
-        """The shortest and the longest picture of any variation, holds apart."""
+    def picture_span(self, stage: int) -> tuple[Seconds, Seconds]:
+        """The shortest and the longest picture of any variation of that stage, holds apart."""
+        ranges = self.request.all_stages[stage].ranges
         spans = []
         for number, target in enumerate(self.targets):
             lengths = [
-                [self.renditions[clip, number].frames for clip in block.clips if clip not in self.clip_problems] or [0]
-                for block in self.request.blocks
+                [
+                    self.renditions[clip, number].frames
+                    for clip in block.clips[start:stop]
+                    if clip not in self.clip_problems
+                ]
+                or [0]
+                for block, (start, stop) in zip(self.request.blocks, ranges, strict=True)
             ]
             spans += [Seconds(sum(map(pick, lengths)) / target.format.fps) for pick in (min, max)]
         return min(spans), max(spans)
@@ -249,14 +297,18 @@ class Plan:
 
     def _may_overflow(self) -> bool:
         """Whether the shortest picture is too short for the longest line; answers without looking at variations."""
-        lengths, _ = self._by_length
-        music = self.request.music
-        impossible = (
-            any(all(clip in self.clip_problems for clip in block.clips) for block in self.request.blocks)
-            or not lengths
-            or (music and all(source in self.music_problems for source in music))
+        return any(
+            pool.lengths and pool.lengths[-1] + FADE > self.picture_span(number)[0] and self._can(pool.stage)
+            for number, pool in enumerate(self._pools)
         )
-        return not impossible and lengths[-1] + FADE > self.picture_span()[0]
+
+    def _can(self, stage: Stage) -> bool:
+        """Whether any clip of each block and any of its tracks can be used."""
+        music = self.request.music[slice(*stage.music)]
+        return all(
+            any(clip not in self.clip_problems for clip in block.clips[start:stop])
+            for block, (start, stop) in zip(self.request.blocks, stage.ranges, strict=True)
+        ) and (not music or any(source not in self.music_problems for source in music))
 
     def _too_long(self, variation: Variation) -> RequestError:
         assert variation.line is not None

@@ -16,6 +16,8 @@ from crosscut.media import ClipFacts, Colour, CopyFacts, Seconds, VideoFacts
 from crosscut.sandbox import Limits
 
 if TYPE_CHECKING:
+    import threading
+
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -39,12 +41,15 @@ MAX_TAIL = 60
 _FACTS = TypeAdapter(ClipFacts)
 
 
-def probe(source: Source, lease: Lease, sandbox: Sandbox) -> ClipFacts:
+def probe(source: Source, lease: Lease, sandbox: Sandbox, cancelled: threading.Event | None = None) -> ClipFacts:
     """The facts of `source`, from the store where they were read before. Raises `CrosscutError` naming no source."""
     key = artifact_key("facts", source=source.sha256, version=VERSION)
     limits = Limits(cpu_seconds=120, wall_seconds=180)
     answer = lease.make_json(
-        key, lambda: sandbox.run("crosscut.probe:inspect", inputs=[source.path], limits=limits, arguments={})
+        key,
+        lambda: sandbox.run(
+            "crosscut.probe:inspect", inputs=[source.path], limits=limits, cancelled=cancelled, arguments={}
+        ),
     )
     return _FACTS.validate_python(answer)
 

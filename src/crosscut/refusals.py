@@ -42,6 +42,7 @@ _WANTED_IN: Mapping[tuple[int | str, str], str] = {  # by top-level field, where
     ("audio_blocks", "dict_type"): f'an object like {{"music": ["{EXAMPLE_MUSIC}"]}}',
     ("voice_blocks", "dict_type"): 'an object like {"greetings": [{"text": "Hello"}]}',
     ("select", "model_type"): 'an object like {"count": 50}',
+    ("webhook", "model_type"): 'an object like {"url": "https://example.com/hook"}',
 }
 _RANGES = {
     "seed": "a whole number from 0 to 9,223,372,036,854,775,807",
@@ -53,6 +54,7 @@ _MISSING = {
     "video_blocks": f'send at least one block like {{"hook": ["{EXAMPLE_LINK}"]}}',
     "count": "send how many combinations to make",
     "text": "write what to say",
+    "url": "give the link that is to be called",
 }
 
 
@@ -98,7 +100,7 @@ def _with_rest(sentence: str, rest: int) -> str:
 
 def _sentence(details: ErrorDetails, known_fields: KnownFields) -> str:
     found, location, value = details["type"], details["loc"], details["input"]
-    place = _place(location)
+    place = place_of(location)
     match found:
         case "sentence":
             said = details["ctx"]["sentence"]
@@ -136,7 +138,7 @@ def _unknown_field(name: str, place: str, known: Sequence[str]) -> str:
     )
 
 
-def _place(location: Location) -> str:
+def place_of(location: Location) -> str:
     """`video_blocks.hooks[2]`; names that are no plain words stand in quotes."""
     text = ""
     for step in location:

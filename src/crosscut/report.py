@@ -1,11 +1,10 @@
-"""Outcomes -> summary and manifest. Pure: rows in, text and numbers out."""
+"""Rows -> manifest. Pure."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,46 +29,6 @@ COLUMNS = (
     "error",
 )
 """Keys of a manifest row. Durations and holds are seconds, loudness is LUFS, true peak dBTP; null where absent."""
-
-REASONS_SHOWN = 20
-
-
-class Tally:
-    """Counts outcomes as they come; keeps no rows."""
-
-    def __init__(self) -> None:
-        self.made = 0
-        self.kept = 0
-        self.bytes = 0
-        self.failures: Counter[str] = Counter()
-
-    def add(self, row: Mapping[str, Any], *, kept: bool) -> None:
-        if row["error"]:
-            self.failures[row["error"]] += 1
-            return
-        self.bytes += row["bytes"]
-        if kept:
-            self.kept += 1
-        else:
-            self.made += 1
-
-    @property
-    def failed(self) -> int:
-        return self.failures.total()
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "total": self.made + self.kept + self.failed,
-            "succeeded": self.made + self.kept,
-            "made": self.made,
-            "kept": self.kept,
-            "failed": self.failed,
-            "bytes": self.bytes,
-            "failures": [
-                {"reason": reason, "variations": count} for reason, count in self.failures.most_common(REASONS_SHOWN)
-            ],
-        }
-
 
 def manifest_json(head: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The manifest in pieces, one row a line, so that a million rows need no memory."""

@@ -7,57 +7,48 @@ looks at what a link points to: that is for the fetch.
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_validator
 
 from crosscut.errors import RequestError
+from crosscut.fields import (
+    EVENTS,
+    SPEECH,
+    AudioBlocks,
+    ClipSound,
+    Context,
+    Destination,
+    Event,
+    Formats,
+    FrameRate,
+    LineField,
+    Model,
+    Passthrough,
+    RequestLimits,
+    SelectField,
+    TaskName,
+    TextsField,
+    VideoBlocks,
+    VoiceBlocks,
+    WebhookField,
+    context_of,
+)
+from crosscut.grid import Grid, Stage
 from crosscut.media import Fit, Join  # noqa: TC001  pydantic reads them when it builds the models
 from crosscut.naming import NameTemplate
-from crosscut.notation import format_size, frame_rate
-from crosscut.refusals import EXAMPLE_LINK, Location, first_refusal, kind_of, problem, quoted, refusal
+from crosscut.refusals import first_refusal, kind_of, problem, refusal
 from crosscut.strictjson import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from fractions import Fraction
 
-ClipSound = Literal["mute", "keep"]
 VoiceOverflow = Literal["hold", "speed", "choose", "refuse"]
 
-MAX_FORMATS = 8
 MAX_COMBINATIONS = 10**15
 """Most combinations of which a part may be selected."""
-
-
-@dataclass(frozen=True)
-class RequestLimits:
-    """`body` in bytes, `text`, `url` and `task_name` in characters; `sources` counts clips and music together."""
-
-    body: int = 1 << 20
-    depth: int = 32
-    sources: int = 10_000
-    blocks: int = 16
-    lines: int = 1_000
-    text: int = 5_000
-    url: int = 4_096
-    task_name: int = 200
-    variations: int = 1_000_000
-
 
 DEFAULT_LIMITS = RequestLimits()
 
@@ -74,6 +65,14 @@ class Line:
 
     text: str
     voice: str | None = None
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A link to call when one of `events` happens."""
+
+    url: str
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True)
@@ -96,16 +95,31 @@ class Request:
     voice_overflow: VoiceOverflow = "hold"
     name: str | None = None
     """Template of the file names; None means the usual one."""
+    webhook: Webhook | None = None
+    passthrough: str | None = None
+    """What the caller wants to hear again with everything that is told of the task."""
+    destination: str | None = None
+    """Where the task's folder is made; None means the usual place."""
+    stages: tuple[Stage, ...] = ()
+    """What was asked for first and, stage by stage, later; empty: everything at once."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
         return tuple(len(block.clips) for block in self.blocks)
 
     @property
+    def all_stages(self) -> tuple[Stage, ...]:
+        everything = tuple((0, size) for size in self.sizes)
+        return self.stages or (Stage(everything, self.count, (0, len(self.music)), (0, len(self.lines))),)
+
+    @property
     def combinations(self) -> int:
-        """How many combinations of clips are asked for."""
-        total = math.prod(self.sizes)
-        return total if self.count is None else min(self.count, total)
+        """How many combinations of clips are asked for, one that was asked for again counted again."""
+        return sum(stage.combinations for stage in self.all_stages)
+
+    def grid(self, targets: int) -> Grid:
+        """All variations in so many formats."""
+        return Grid(self.all_stages, targets)
 
 
 def parse_request(
@@ -115,228 +129,109 @@ def parse_request(
 
     Raises RequestError, and nothing else, with the code `invalid_request`.
     """
-    document = read_json(body, most_bytes=limits.body, most_levels=limits.depth)
-    if not isinstance(document, dict):
-        raise refusal(f'The request must be an object like {{"task_name": ...}}, not {kind_of(document)}.')
-    try:
-        checked = RequestBody.model_validate(document, context=_Context(local, limits))
-    except ValidationError as error:
-        raise first_refusal(error, _fields_beside) from None
-    request = checked.request()
+    request = read_model(RequestBody, body, "task_name", Context(local, limits)).request()
+    check_product(request)
     _check_amount(request, limits)
     return request
 
 
-# Checking values. Each check returns the value to keep or raises a `problem`, a sentence that follows the place.
+Document = TypeVar("Document", bound=Model)
 
 
-@dataclass(frozen=True)
-class _Context:
-    local: bool
-    limits: RequestLimits
-
-
-def _context(info: ValidationInfo) -> _Context:
-    assert isinstance(info.context, _Context)
-    return info.context
-
-
-def _has_control(text: str, allowed: str = "") -> bool:
-    """Whether `text` holds a control character, a line break or half of a surrogate pair."""
-    return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") and c not in allowed for c in text)
-
-
-def _check_label(text: str, limit: int, subject: str = "") -> str:
-    if not text.strip():
-        raise problem(f"{subject}is empty; write one")
-    if len(text) > limit:
-        raise problem(f"{subject}is longer than {limit:,} characters; shorten it")
-    if _has_control(text):
-        raise problem(f"{subject}holds a line break or another control character; remove it")
-    return text
-
-
-def _task_name(text: str, info: ValidationInfo) -> str:
-    return _check_label(text.strip(), _context(info).limits.task_name)
-
-
-def _block_name(text: str, info: ValidationInfo) -> str:
-    return _check_label(text, _context(info).limits.task_name, "has a name that ")
-
-
-def _voice(text: str | None) -> str | None:
-    return _check_label(text.strip(), 200) if text and text.strip() else None
-
-
-def _text(text: str, info: ValidationInfo) -> str:
-    limit = _context(info).limits.text
-    text = text.replace("\r\n", "\n").strip()
-    if not text:
-        raise problem("is blank; write what to say or remove the line")
-    if len(text) > limit:
-        raise problem(f"has {len(text):,} characters; at most {limit:,} can be spoken, so shorten it")
-    if _has_control(text, allowed="\n\t"):
-        raise problem("holds a control character; remove it")
-    return text
-
-
-def _source(text: str, info: ValidationInfo) -> str:
-    context = _context(info)
-    text = text.strip(" ")
-    wanted = "a link that starts with https://" + (" or a path" if context.local else "")
-    if not text:
-        raise problem(f"is empty; give {wanted}")
-    if len(text) > context.limits.url:
-        raise problem(f"is longer than {context.limits.url:,} characters; use a shorter link")
-    if _has_control(text):
-        raise problem("holds a line break, tab or another control character; remove it")
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*):", text)
-    drive = context.local and scheme is not None and len(scheme[1]) == 1
-    if scheme is None or drive:
-        if context.local:
-            return text
-        raise problem(f"must be {wanted}")
-    if scheme[1].lower() not in ("http", "https"):
-        raise problem(f"starts with {quoted(scheme[1] + ':')}, which is not supported; give {wanted}")
-    _check_link(text)
-    return text
-
-
-def _check_link(link: str) -> None:
-    if "\\" in link:
-        raise problem("holds a backslash; use / in links")
+def read_model(
+    model: type[Document], body: str | bytes | Mapping[str, Any], example: str, context: Context
+) -> Document:
+    """The body as a `model`, of which `example` is a field; raises RequestError."""
+    limits = context.limits
+    document = read_json(body, most_bytes=limits.body, most_levels=limits.depth)
+    if not isinstance(document, dict):
+        raise refusal(f'The request must be an object like {{"{example}": ...}}, not {kind_of(document)}.')
     try:
-        parts = urlsplit(link)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise problem(f"is not a valid link; write it like {EXAMPLE_LINK}") from None
-    if "@" in parts.netloc:
-        raise problem("holds a user name or password; use a signed or public link instead")
-    if not host or port == 0 or re.search(r"\s", parts.netloc):
-        raise problem(f"is not a valid link; write it like {EXAMPLE_LINK}")
+        return model.model_validate(document, context=context)
+    except ValidationError as error:
+        raise first_refusal(
+            error, lambda location: list((_MODELS[location[0]] if len(location) > 1 else model).model_fields)
+        ) from None
 
 
-def _clips(clips: list[str]) -> list[str]:
-    if not clips:
-        raise problem("has no clips: add at least one link or remove the block")
-    return clips
+class Sounds(Protocol):
+    """The fields with music and lines; the three for lines are three ways to say the same."""
+
+    @property
+    def audio_blocks(self) -> AudioBlocks | None: ...
+    @property
+    def text_to_speach(self) -> list[LineField] | None: ...
+    @property
+    def text_to_speech(self) -> list[LineField] | None: ...
+    @property
+    def voice_blocks(self) -> VoiceBlocks | None: ...
+    @property
+    def model_fields_set(self) -> set[str]: ...
 
 
-def _video_blocks(blocks: dict[str, list[str]], info: ValidationInfo) -> dict[str, list[str]]:
-    limit = _context(info).limits.blocks
-    if not blocks:
-        raise problem(f'has no blocks: add one like {{"hook": ["{EXAMPLE_LINK}"]}}')
-    if len(blocks) > limit:
-        raise problem(f"has {len(blocks):,} blocks; at most {limit} can follow one another in a video, so remove some")
-    return blocks
+def music_in(body: Sounds) -> tuple[str, ...]:
+    return tuple(source for pool in (body.audio_blocks or {}).values() for source in pool)
 
 
-def _clip_sound(value: object) -> object:
-    if value == "keep":
-        raise problem('"keep" is not possible: this version mixes no clip sound yet; leave it out or send "mute"')
-    return value
+def lines_in(body: Sounds) -> tuple[Line, ...]:
+    plain = [Line(line.text, line.voice) for line in (*(body.text_to_speach or ()), *(body.text_to_speech or ()))]
+    blocks = [lines for block in (body.voice_blocks or {}).values() for lines in block]
+    return (*plain, *(Line(text, lines.voice) for lines in blocks for text in lines.text))
 
 
-def _formats(formats: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    if len(formats) > MAX_FORMATS:
-        raise problem(f"has {len(formats)} entries; at most {MAX_FORMATS} can be made in one task, so remove some")
-    if len(set(formats)) < len(formats):
-        second = next(position for position, f in enumerate(formats) if f in formats[:position])
-        width, height = formats[second]
-        first = formats.index((width, height))
-        raise problem(f"holds {width}x{height} twice, at [{first}] and [{second}]; remove one")
-    return formats
+def check_sounds(body: Sounds) -> None:
+    given = [field for field in SPEECH if field in body.model_fields_set]
+    if len(given) > 1:
+        raise problem(f"{given[0]} and {given[1]} both say what to speak: send only one of them.")
 
 
-def _texts(value: object, info: ValidationInfo) -> list[str]:
-    """One text or a list of them."""
-    texts: list[object] = value if isinstance(value, list) else [value]
-    if not texts:
-        raise problem("is empty; write what to say or remove the line")
-    checked = []
-    for text in texts:
-        if not isinstance(text, str):
-            raise problem(f"must be a text or a list of texts, not {kind_of(text)}")
-        checked.append(_text(text, info))
-    return checked
+def check_totals(sources: int, lines: int, limits: RequestLimits) -> None:
+    if sources > limits.sources:
+        raise problem(f"{sources:,} links are too many for one task; send at most {limits.sources:,}.")
+    if lines > limits.lines:
+        raise problem(f"{lines:,} voice-over texts are too many; send at most {limits.lines:,}.")
 
 
-# The shape
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class _Line(_Model):
-    text: Annotated[str, AfterValidator(_text)]
-    voice: Annotated[str | None, AfterValidator(_voice)] = None
-
-
-class _Lines(_Model):
-    text: Annotated[list[str], PlainValidator(_texts)]
-    voice: Annotated[str | None, AfterValidator(_voice)] = None
-
-
-class _Select(_Model):
-    count: int = Field(ge=1)
-
-
-_Source = Annotated[str, AfterValidator(_source)]
-_BlockName = Annotated[str, AfterValidator(_block_name)]
-_SPEECH = ("text_to_speach", "text_to_speech", "voice_blocks")
-
-
-class RequestBody(_Model):
+class RequestBody(Model):
     """The fields of the document, their types and defaults."""
 
-    task_name: Annotated[str, AfterValidator(_task_name)]
-    video_blocks: Annotated[
-        dict[_BlockName, Annotated[list[_Source], AfterValidator(_clips)]], AfterValidator(_video_blocks)
-    ]
-    audio_blocks: dict[_BlockName, list[_Source]] | None = None
-    text_to_speach: list[_Line] | None = None
-    text_to_speech: list[_Line] | None = None
-    voice_blocks: dict[_BlockName, list[_Lines]] | None = None
+    task_name: TaskName
+    video_blocks: VideoBlocks
+    audio_blocks: AudioBlocks | None = None
+    text_to_speach: list[LineField] | None = None
+    text_to_speech: list[LineField] | None = None
+    voice_blocks: VoiceBlocks | None = None
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    clip_sound: Annotated[Literal["mute"], BeforeValidator(_clip_sound)] = "mute"
-    formats: Annotated[list[Annotated[Any, PlainValidator(format_size)]], AfterValidator(_formats)] | None = None
-    fps: Annotated[Any, PlainValidator(frame_rate)] = None
+    clip_sound: ClipSound = "mute"
+    formats: Formats | None = None
+    fps: FrameRate = None
     fit: Fit = "blur"
     join: Join = "safe"
-    select: _Select | None = None
+    select: SelectField | None = None
     music_gain: float = Field(default=-14.0, ge=-40, le=0)
     voice_overflow: VoiceOverflow = "hold"
     name: str | None = None
+    webhook: WebhookField | None = None
+    passthrough: Passthrough = None
+    destination: Destination = None
 
     @model_validator(mode="after")
     def _whole(self, info: ValidationInfo) -> RequestBody:
-        limits = _context(info).limits
-        given = [field for field in _SPEECH if field in self.model_fields_set]
-        if len(given) > 1:
-            raise problem(f"{given[0]} and {given[1]} both say what to speak: send only one of them.")
-        sources = sum(map(len, self.video_blocks.values())) + sum(map(len, (self.audio_blocks or {}).values()))
-        if sources > limits.sources:
-            raise problem(f"{sources:,} links are too many for one task; send at most {limits.sources:,}.")
-        if len(self.lines()) > limits.lines:
-            raise problem(f"{len(self.lines()):,} voice-over texts are too many; send at most {limits.lines:,}.")
+        check_sounds(self)
+        sources = sum(map(len, self.video_blocks.values())) + len(music_in(self))
+        check_totals(sources, len(lines_in(self)), context_of(info).limits)
         try:
             NameTemplate.parse(self.name, tuple(self.video_blocks))
         except RequestError as error:
             raise problem(error.public) from None
         return self
 
-    def lines(self) -> tuple[Line, ...]:
-        plain = [Line(line.text, line.voice) for line in (*(self.text_to_speach or ()), *(self.text_to_speech or ()))]
-        blocks = [lines for block in (self.voice_blocks or {}).values() for lines in block]
-        return (*plain, *(Line(text, lines.voice) for lines in blocks for text in lines.text))
-
     def request(self) -> Request:
         return Request(
             task_name=self.task_name,
             blocks=tuple(Block(name, tuple(clips)) for name, clips in self.video_blocks.items()),
-            music=tuple(source for pool in (self.audio_blocks or {}).values() for source in pool),
-            lines=self.lines(),
+            music=music_in(self),
+            lines=lines_in(self),
             seed=self.seed,
             clip_sound=self.clip_sound,
             formats=tuple(self.formats or ()),
@@ -347,36 +242,42 @@ class RequestBody(_Model):
             music_gain=self.music_gain,
             voice_overflow=self.voice_overflow,
             name=(self.name or "").strip() or None,
+            webhook=Webhook(hook.url, tuple(hook.events or EVENTS)) if (hook := self.webhook) else None,
+            passthrough=self.passthrough,
+            destination=self.destination,
         )
 
 
 _MODELS: dict[int | str, type[BaseModel]] = {
-    "select": _Select,
-    "voice_blocks": _Lines,
-    "text_to_speach": _Line,
-    "text_to_speech": _Line,
+    "select": SelectField,
+    "voice_blocks": TextsField,
+    "text_to_speach": LineField,
+    "text_to_speech": LineField,
+    "webhook": WebhookField,
 }
 
 
-def _fields_beside(location: Location) -> list[str]:
-    return list((_MODELS[location[0]] if len(location) > 1 else RequestBody).model_fields)
+def check_product(request: Request) -> None:
+    total = math.prod(request.sizes)
+    if total > MAX_COMBINATIONS:
+        raise refusal(
+            f"{total:,} combinations ({_shape(request)}) are too many to choose from: the most is "
+            f"{MAX_COMBINATIONS:,}; shorten a block."
+        )
 
 
 def _check_amount(request: Request, limits: RequestLimits) -> None:
-    total = math.prod(request.sizes)
-    shape = " × ".join(map(str, request.sizes)) + " clips"
-    if total > MAX_COMBINATIONS:
-        raise refusal(
-            f"{total:,} combinations ({shape}) are too many to choose from: the most is {MAX_COMBINATIONS:,}; "
-            "shorten a block."
-        )
     formats = max(1, len(request.formats))
     variations = request.combinations * formats
     if variations > limits.variations:
-        shape += f" in {formats} formats" if formats > 1 else ""
+        shape = _shape(request) + (f" in {formats} formats" if formats > 1 else "")
         fewer = "send a smaller select.count"
         change = fewer if request.count else 'shorten a block or choose a part, like "select": {"count": 100}'
         raise refusal(
             f"{variations:,} variations ({shape}) are too many: at most {limits.variations:,} are made in one task; "
             f"{change}."
         )
+
+
+def _shape(request: Request) -> str:
+    return " × ".join(map(str, request.sizes)) + " clips"

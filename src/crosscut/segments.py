@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from crosscut.fetch import Source
     from crosscut.media import ClipFacts, Format, Target
     from crosscut.plan import Rendition
-    from crosscut.workshop import Workshop
+    from crosscut.workshop import Material, Workshop
 
 
 def profile_sets(frame: Format, workshop: Workshop) -> str:
@@ -25,18 +24,19 @@ def profile_sets(frame: Format, workshop: Workshop) -> str:
     def make(paths: Mapping[str, Path]) -> None:
         workshop.run("crosscut.conform:encode_blank", outputs=[paths[".mp4"]], **_frame(frame))
 
-    return _made(artifact_key("blank", **_profile(frame)), make, workshop).parameter_sets.hex()
+    blank = workshop.lease.make_read(artifact_key("blank", **_profile(frame)), (".mp4",), make, _read)
+    return blank.parameter_sets.hex()
 
 
-def segment_key(source: Source, facts: ClipFacts, rendition: Rendition, target: Target) -> str:
-    """Names everything that decides the segment's bytes."""
+def segment_key(sha256: str, facts: ClipFacts, rendition: Rendition, target: Target) -> str:
+    """Names everything that decides the bytes of the segment; `sha256` is of the source."""
     if not rendition.reasons:
-        return artifact_key("copy", source=source.sha256)
-    return artifact_key("segment", source=source.sha256, **_recipe(facts, target), **_profile(target.format))
+        return artifact_key("copy", source=sha256)
+    return artifact_key("segment", source=sha256, **_recipe(facts, target), **_profile(target.format))
 
 
 def make_segment(
-    source: Source,
+    source: Material,
     facts: ClipFacts,
     rendition: Rendition,
     target: Target,
@@ -47,22 +47,10 @@ def make_segment(
     """Raises `CrosscutError` with a sentence about “it”, which the caller completes with the clip's name."""
     if not rendition.reasons:
         return read_segment(source.path)
-
-    def make(paths: Mapping[str, Path]) -> None:
-        assert facts.video is not None
-        with workshop.telemetry.timed("conform", source=source.label, format=target.format.name):
-            workshop.run(
-                "crosscut.conform:encode",
-                inputs=[source.path],
-                outputs=[paths[".mp4"]],
-                media_seconds=float(facts.video.duration),
-                on_progress=on_progress,
-                threads=threads,
-                **_recipe(facts, target),
-                **_frame(target.format),
-            )
-
-    segment = _made(segment_key(source, facts, rendition, target), make, workshop)
+    key = segment_key(source.sha256, facts, rendition, target)
+    segment = workshop.find(key, (".mp4",), _read)
+    if segment is None:
+        segment = _encoded(key, source, facts, target, workshop, threads, on_progress)
     if len(segment.track.sizes) != rendition.frames:
         raise ConformError(
             "it could not be brought to the format's frame rate: report this clip",
@@ -72,8 +60,36 @@ def make_segment(
     return segment
 
 
-def _made(key: str, make: Callable[[Mapping[str, Path]], None], workshop: Workshop) -> Segment:
-    return workshop.lease.make_read(key, (".mp4",), make, lambda paths: read_segment(paths[".mp4"]))
+def _encoded(
+    key: str,
+    source: Material,
+    facts: ClipFacts,
+    target: Target,
+    workshop: Workshop,
+    threads: int,
+    on_progress: Callable[[float], None] | None,
+) -> Segment:
+    path = source.path  # it may be fetched again here, which a maker must not do
+
+    def make(paths: Mapping[str, Path]) -> None:
+        assert facts.video is not None
+        with workshop.telemetry.timed("conform", source=source.label, format=target.format.name):
+            workshop.run(
+                "crosscut.conform:encode",
+                inputs=[path],
+                outputs=[paths[".mp4"]],
+                media_seconds=float(facts.video.duration),
+                on_progress=on_progress,
+                threads=threads,
+                **_recipe(facts, target),
+                **_frame(target.format),
+            )
+
+    return workshop.piece(key, (".mp4",), make, _read)
+
+
+def _read(paths: Mapping[str, Path]) -> Segment:
+    return read_segment(paths[".mp4"])
 
 
 def _recipe(facts: ClipFacts, target: Target) -> dict[str, Any]:

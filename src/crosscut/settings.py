@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import ByteSize, Field, field_validator
+from pydantic import ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -15,12 +16,17 @@ class Settings(BaseSettings):
     """Every field is one variable: `data_dir` is `CROSSCUT_DATA_DIR`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CROSSCUT_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="CROSSCUT_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     data_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("crosscut")),
-        description="Folder for downloads and prepared pieces; may be deleted, at the price of making them again.",
+        description="Folder for downloads and prepared pieces, which can be made again, and for the jobs and API keys.",
     )
     cache_bytes: ByteSize = Field(
         default=ByteSize(20 * 2**30),
@@ -47,6 +53,40 @@ class Settings(BaseSettings):
     log_file: Path | None = Field(
         default=None, description="File that log lines are appended to, besides standard error."
     )
+    server: str = Field(
+        default="",
+        description="Where `submit`, `jobs`, `watch` and `cancel` find a server, such as https://host:8000;"
+        " default: the one that runs with the same data folder.",
+    )
+    api_key: SecretStr | None = Field(default=None, description="API key those commands show to the server.")
+    destination: str = Field(default="videos", description="Folder in which `serve` makes the folders of its tasks.")
+    auth: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Whether `serve` asks for API keys; auto: unless it listens on loopback alone."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Host names by which the server may be called, as name,name, besides its address and localhost.",
+    )
+    requests_per_minute: int = Field(
+        default=120, ge=1, description="Requests one API key or address may send a minute."
+    )
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Secrets that sign webhooks, as whsec_…,whsec_…: two while one replaces the other;"
+        " default: one made for this data folder.",
+    )
+    grace_seconds: int = Field(
+        default=25, ge=0, description="How long `serve` may finish what it has in hand when it is told to end."
+    )
+    network_workers: int = Field(
+        default=8, ge=1, le=256, description="Downloads, spoken lines and webhooks under way at the same time."
+    )
+    database_url: str = Field(
+        default="", repr=False, description="Database for the state; default: SQLite in the data folder."
+    )
+    plan_wait_seconds: int = Field(
+        default=30, ge=0, description="How long `POST /plan` waits for the plan before it answers without."
+    )
 
     @field_validator("fetch_allow", mode="before")
     @classmethod
@@ -54,6 +94,20 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(_host_port(entry.strip()) for entry in value.split(",") if entry.strip())
+
+    @field_validator("allowed_hosts", "webhook_secrets", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(entry.strip() for entry in value.split(",") if entry.strip())
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _usable(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(_is_webhook_secret(secret.get_secret_value()) for secret in value):
+            raise ValueError("a secret is whsec_ and 24 to 64 bytes in base64, as crosscut keys webhook-secret prints")
+        return value
 
     @field_validator("data_dir", "log_file")
     @classmethod
@@ -66,6 +120,14 @@ def _host_port(entry: str) -> tuple[str, int]:
     if not host or not port.isdigit():
         raise ValueError(f"“{entry}” is not host:port")
     return host.strip("[]").lower(), int(port)
+
+
+def _is_webhook_secret(text: str) -> bool:
+    encoded = text.removeprefix("whsec_").rstrip("=")
+    try:
+        return 24 <= len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)) <= 64
+    except ValueError:
+        return False
 
 
 DEPENDS_ON_MACHINE = {

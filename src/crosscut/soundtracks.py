@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
-    from crosscut.fetch import Source
     from crosscut.mp4 import Track
-    from crosscut.workshop import Workshop
+    from crosscut.workshop import Material, Workshop
 
 VERSION = 2
 """Part of every name here: raise it when the sound of a mix changes."""
 
 BODY_FILES = (".pcm", ".m4a", ".profile")
 """The limited mix, its AAC, and its loudness over time."""
+
+PART_FILES = (".pcm", ".json")
+"""Decoded sound and what it measures."""
 
 TAILS_AT_ONCE = 32
 """One child process makes so many, bounded by the files it may hold open."""
@@ -44,6 +46,9 @@ MUSIC_STEP = 30
 
 STEREO = 8
 """Bytes of a sample for two loudspeakers, as `pcm` stores it; the limited mix takes half."""
+
+BODIES_KEPT = 256
+"""Bodies held at once, each with the tables of its track."""
 
 KEPT = 2_048
 """Soundtracks held at once: many times what is asked for ahead. What falls out is an artifact and is read again."""
@@ -60,11 +65,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a family of soundtracks shares: parts by number in the request, and the voice's speed."""
+    """What a family of soundtracks shares: parts by number in the request, and the voice's speed.
+
+    Each stage of a request has families of its own, so that what is added later changes nothing before it.
+    """
 
     music: int | None
     line: int | None
     speed: Fraction
+    stage: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,15 +96,24 @@ def music_seconds(longest: int) -> int:
     return min((steps + 1) * MUSIC_STEP, MUSIC_SECONDS)
 
 
-def decode_music(source: Source, workshop: Workshop, longest: int = MUSIC_SECONDS * AUDIO_RATE) -> Part:
+def decode_music(source: Material, workshop: Workshop, longest: int = MUSIC_SECONDS * AUDIO_RATE) -> Part:
     """The part of the music that soundtracks of at most `longest` samples can hear; its loudness is that part's."""
     seconds = music_seconds(longest)
     key = artifact_key("music", source=source.sha256, version=VERSION, seconds=seconds)
 
+    def read(paths: Mapping[str, Path]) -> Part:
+        sound = Sound(**json.loads(paths[".json"].read_bytes()))
+        return Part(key, whole(paths[".pcm"], sound.samples * STEREO), sound)
+
+    found = workshop.find(key, PART_FILES, read)
+    if found is not None:
+        return found
+    path = source.path  # it may be fetched again here, which a maker must not do
+
     def make(paths: Mapping[str, Path]) -> None:
         answer = workshop.run(
             "crosscut.pcm:decode_audio",
-            inputs=[source.path],
+            inputs=[path],
             outputs=[paths[".pcm"]],
             media_seconds=60,
             channels=2,
@@ -104,11 +122,7 @@ def decode_music(source: Source, workshop: Workshop, longest: int = MUSIC_SECOND
         )
         paths[".json"].write_text(json.dumps(answer))
 
-    def read(paths: Mapping[str, Path]) -> Part:
-        sound = Sound(**json.loads(paths[".json"].read_bytes()))
-        return Part(key, whole(paths[".pcm"], sound.samples * STEREO), sound)
-
-    return workshop.lease.make_read(key, (".pcm", ".json"), make, read)
+    return workshop.piece(key, PART_FILES, make, read)
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,7 @@ class Soundtracks:
     def __init__(
         self,
         workshop: Workshop,
-        pool: ThreadPoolExecutor,
+        pool: ThreadPoolExecutor | None,
         part: Callable[[Recipe], tuple[Part | None, Part | None]],
         music_gain: float,
         spans: Callable[[Recipe], Range],
@@ -148,13 +162,21 @@ class Soundtracks:
         self._music_gain = music_gain
         self._spans = spans
         self._steps = Once(self._measure)
-        self._bodies = Once(self._body)
+        self._bodies = Once(self._body, BODIES_KEPT)
         self._kept = kept
         self._made: OrderedDict[tuple[Recipe, int], Future[dict[int, Mixed]]] = OrderedDict()
         """The last asked for comes last."""
+        self._fresh: list[tuple[tuple[Recipe, int], Future[dict[int, Mixed]]]] = []
+        """Asked for since things were settled."""
+
+    def use(self, workshop: Workshop, pool: ThreadPoolExecutor) -> None:
+        """Work with these from now on; only while nothing is being made."""
+        self._workshop = workshop
+        self._pool = pool
 
     def ask(self, wanted: Iterable[tuple[Recipe, int]]) -> None:
         """Start what is new of these (recipe, samples); call from one thread."""
+        assert self._pool is not None, "who only looks does not ask"
         fresh: dict[Recipe, set[int]] = {}
         for recipe, samples in wanted:
             if (recipe, samples) in self._made:
@@ -163,13 +185,30 @@ class Soundtracks:
                 fresh.setdefault(recipe, set()).add(samples)
         for recipe, lengths in fresh.items():
             batch = self._pool.submit(self._mixes, recipe, sorted(lengths))
-            self._made.update({(recipe, samples): batch for samples in lengths})
+            asked = {(recipe, samples): batch for samples in lengths}
+            self._made.update(asked)
+            self._fresh += asked.items()
         while len(self._made) > self._kept:
             self._made.popitem(last=False)
 
     def wait(self, recipe: Recipe, samples: int) -> Mixed:
         """The soundtrack, once it is made. Raises what went wrong with it."""
         return self._made[recipe, samples].result()[samples]
+
+    def get(self, recipe: Recipe, samples: int) -> Mixed:
+        """The soundtrack, here and now, for who has not asked for it."""
+        return self._mixes(recipe, [samples])[samples]
+
+    def settle(self) -> None:
+        """Stop what has not begun, wait for what has, and forget what failed: who asks again has it tried again."""
+        for _, future in self._fresh:
+            future.cancel()
+        for key, future in self._fresh:
+            if (future.cancelled() or future.exception() is not None) and self._made.get(key) is future:
+                del self._made[key]
+        self._fresh.clear()
+        self._steps.forget_errors()
+        self._bodies.forget_errors()
 
     def _inputs(self, recipe: Recipe) -> tuple[mix.Levels, list[Path], list[str]]:
         music, line = self._part(recipe)
@@ -184,7 +223,7 @@ class Soundtracks:
         wanted: dict[str, Any] = {"levels": levels.arguments(), "shortest": span.shortest, "longest": span.longest}
         key = artifact_key("steps", parts=keys, version=VERSION, **wanted)
         return mix.Steps.of(
-            self._workshop.lease.make_json(
+            self._workshop.piece_json(
                 key,
                 lambda: self._workshop.run(
                     "crosscut.mix:measure_mix", inputs=inputs, media_seconds=span.longest / AUDIO_RATE, **wanted
@@ -214,7 +253,7 @@ class Soundtracks:
             Profile.from_bytes(files[".profile"].read_bytes(), samples)
             return Body(key, files, read_track(files[".m4a"], "audio"))
 
-        return self._workshop.lease.make_read(key, BODY_FILES, make, read)
+        return self._workshop.piece(key, BODY_FILES, make, read)
 
     def _mixes(self, recipe: Recipe, lengths: Sequence[int]) -> dict[int, Mixed]:
         steps = self._steps.get(recipe)
@@ -230,6 +269,8 @@ class Soundtracks:
         keys = {samples: artifact_key("tail", body=body.key, samples=samples) for samples in lengths}
         made = {samples: mixed for samples, key in keys.items() if (mixed := self._found(body, key))}
         missing = [samples for samples in lengths if samples not in made]
+        self._workshop.meters.add("cache_hits", len(made))
+        self._workshop.meters.add("cache_misses", len(missing))
         for start in range(0, len(missing), TAILS_AT_ONCE):
             made |= self._render_tails(body, missing[start : start + TAILS_AT_ONCE], keys)
         return made

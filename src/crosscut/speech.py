@@ -1,27 +1,25 @@
-"""The request's lines as voice-overs: each distinct (text, voice) spoken once ever."""
+"""Lines as voice-overs: each distinct (text, voice) spoken once ever."""
 
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from crosscut.artifacts import artifact_key, whole
-from crosscut.errors import CrosscutError
+from crosscut.errors import CrosscutError, VoiceError
 from crosscut.media import AUDIO_RATE, Seconds
 from crosscut.pcm import Sound
 from crosscut.plan import SpokenLine
-from crosscut.soundtracks import Part
-from crosscut.workshop import Once
+from crosscut.plandoc import Voiced
+from crosscut.soundtracks import PART_FILES, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from crosscut.request import Line, Request
-    from crosscut.voices import Resolved
+    from crosscut.request import Line
     from crosscut.workshop import Workshop
 
 SAMPLE_BYTES = 4
@@ -29,119 +27,93 @@ SAMPLE_BYTES = 4
 
 
 @dataclass(frozen=True)
-class _Said:
-    key: str
+class Said:
+    """A line as it was spoken: mono PCM (see `pcm`), its exact length, and the voice."""
+
     pcm: Path
     seconds: Seconds
+    voice: Voiced
 
 
-class Speeches:
-    """Thread-safe. `notes` tell the user what was chosen instead of what was asked for."""
+def voice_for(line: Line, workshop: Workshop) -> Voiced:
+    """Who would speak it, and the key of what would be heard; free."""
+    resolved = workshop.voice.resolve(line.voice)
+    key = artifact_key("speech", voice=workshop.voice.key(line.text, resolved))
+    return Voiced(resolved.id, key, resolved.note)
 
-    def __init__(self, request: Request, workshop: Workshop) -> None:
-        self._lines = request.lines
-        self._workshop = workshop
-        self._voice = workshop.voice
-        self._resolved = Once(self._resolve)
-        self._said = Once(self._say)
-        self._parts = Once(self._part)
-        self._lock = threading.Lock()
-        self._spoken = 0
 
-    @property
-    def notes(self) -> list[str]:
-        found = [self._resolved.get(line).note for line in self._lines]
-        return list(dict.fromkeys(note for note in found if note))
+def say(line: Line, workshop: Workshop, voiced: Voiced | None = None) -> Said:
+    """The line, from the store or spoken now; as it was `voiced` when the job was planned."""
+    known = voiced or voice_for(line, workshop)
 
-    @property
-    def characters(self) -> int:
-        """Spoken, and so paid for, by this job; lines spoken before cost nothing."""
-        return self._spoken
-
-    @property
-    def cost(self) -> float:
-        """US dollars."""
-        return round(self._spoken * self._voice.price, 4)
-
-    def voice(self, number: int) -> str:
-        return self._resolved.get(self._lines[number]).id
-
-    def key(self, number: int) -> str:
-        line = self._lines[number]
-        return artifact_key("speech", voice=self._voice.key(line.text, self._resolved.get(line)))
-
-    def expected(self) -> tuple[SpokenLine | str, ...]:
-        """Lengths for a plan: real ones where speaking is free, else estimates."""
-        if not self._voice.price:
-            return self.spoken()
-        return tuple(SpokenLine(self._voice.estimate(line.text), exact=False) for line in self._lines)
-
-    def spoken(self) -> tuple[SpokenLine | str, ...]:
-        """Speak every line; its length, or the sentence why it cannot be spoken."""
-        distinct = list(dict.fromkeys(self._lines))
-        self._workshop.telemetry.expect("speak", len(distinct))
-
-        def one(line: Line) -> SpokenLine | str:
-            try:
-                said = self._said.get(line)
-            except CrosscutError as error:
-                self._workshop.telemetry.failed(error, line=line.text[:40])
-                return f"voice-over “{_short(line.text)}”: {error.public}"
-            finally:
-                self._workshop.telemetry.advance("speak")
-            return SpokenLine(said.seconds)
-
-        with self._workshop.pool(self._workshop.workers, "speak") as pool:
-            answers = dict(zip(distinct, pool.map(one, distinct), strict=True))
-        return tuple(answers[line] for line in self._lines)
-
-    def part(self, number: int, speed: Fraction) -> Part:
-        return self._parts.get((number, speed))
-
-    def _resolve(self, line: Line) -> Resolved:
-        return self._voice.resolve(line.voice)
-
-    def _say(self, line: Line) -> _Said:
-        resolved = self._resolved.get(line)
-        key = artifact_key("speech", voice=self._voice.key(line.text, resolved))
-
-        def make(paths: Mapping[str, Path]) -> None:
-            with self._workshop.telemetry.timed("speak", characters=len(line.text), voice=resolved.id):
-                speech = self._voice.speak(line.text, resolved, paths[".pcm"])
-            words = [(word.text, str(word.start), str(word.end)) for word in speech.words]
-            paths[".json"].write_text(json.dumps({"samples": speech.samples, "words": words}))
-            with self._lock:
-                self._spoken += len(line.text)
-
-        def read(paths: Mapping[str, Path]) -> _Said:
-            samples = json.loads(paths[".json"].read_bytes())["samples"]
-            pcm = whole(paths[".pcm"], samples * SAMPLE_BYTES)
-            return _Said(key, pcm, Seconds(Fraction(samples, AUDIO_RATE)))
-
-        return self._workshop.lease.make_read(key, (".pcm", ".json"), make, read)
-
-    def _part(self, number_speed: tuple[int, Fraction]) -> Part:
-        number, speed = number_speed
-        said = self._said.get(self._lines[number])
-        lease, run = self._workshop.lease, self._workshop.run
-        if speed == 1:
-            sound = lease.make_json(
-                artifact_key("speech-sound", speech=said.key),
-                lambda: run("crosscut.pcm:measure_speech", inputs=[said.pcm], media_seconds=float(said.seconds)),
+    def make(paths: Mapping[str, Path]) -> None:
+        if voice_for(line, workshop).key != known.key:
+            raise VoiceError(
+                "this voice speaks otherwise now than when the job was planned: send the job again",
+                code="voice_changed",
             )
-            return Part(said.key, said.pcm, Sound(**sound))
-        key = artifact_key("speech-fast", speech=said.key, speed=speed)
+        with workshop.telemetry.timed("speak", characters=len(line.text), voice=known.id):
+            speech = workshop.voice.speak(line.text, workshop.voice.resolve(line.voice), paths[".pcm"])
+        words = [(word.text, str(word.start), str(word.end)) for word in speech.words]
+        paths[".json"].write_text(json.dumps({"samples": speech.samples, "words": words}))
+        workshop.meters.add("characters", len(line.text))
+        workshop.meters.add("cost", len(line.text) * workshop.voice.price)
 
-        def make(paths: Mapping[str, Path]) -> None:
-            answer = run("crosscut.pcm:stretch", inputs=[said.pcm], outputs=[paths[".pcm"]], factor=float(speed))
-            paths[".json"].write_text(json.dumps(answer))
+    def read(paths: Mapping[str, Path]) -> Said:
+        samples = json.loads(paths[".json"].read_bytes())["samples"]
+        pcm = whole(paths[".pcm"], samples * SAMPLE_BYTES)
+        return Said(pcm, Seconds(Fraction(samples, AUDIO_RATE)), known)
 
-        def read(paths: Mapping[str, Path]) -> Part:
-            found = Sound(**json.loads(paths[".json"].read_bytes()))
-            return Part(key, whole(paths[".pcm"], found.samples * SAMPLE_BYTES), found)
-
-        return lease.make_read(key, (".pcm", ".json"), make, read)
+    return workshop.piece(known.key, PART_FILES, make, read)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"
+def voice_part(line: Line, voiced: Voiced, speed: Fraction, workshop: Workshop) -> Part:
+    """The line ready to be mixed, `speed` times as fast."""
+    said = say(line, workshop, voiced)
+    if speed == 1:
+        sound = workshop.piece_json(
+            artifact_key("speech-sound", speech=voiced.key),
+            lambda: workshop.run("crosscut.pcm:measure_speech", inputs=[said.pcm], media_seconds=float(said.seconds)),
+        )
+        return Part(voiced.key, said.pcm, Sound(**sound))
+    key = artifact_key("speech-fast", speech=voiced.key, speed=speed)
+
+    def make(paths: Mapping[str, Path]) -> None:
+        answer = workshop.run("crosscut.pcm:stretch", inputs=[said.pcm], outputs=[paths[".pcm"]], factor=float(speed))
+        paths[".json"].write_text(json.dumps(answer))
+
+    def read(paths: Mapping[str, Path]) -> Part:
+        found = Sound(**json.loads(paths[".json"].read_bytes()))
+        return Part(key, whole(paths[".pcm"], found.samples * SAMPLE_BYTES), found)
+
+    return workshop.piece(key, PART_FILES, make, read)
+
+
+def line_sentence(line: Line, error: CrosscutError) -> str:
+    """Why a line cannot be spoken, with enough of it to be known by."""
+    return f"voice-over “{line.text if len(line.text) <= 40 else line.text[:39] + '…'}”: {error.public}"
+
+
+def expected(lines: Sequence[Line], workshop: Workshop) -> list[SpokenLine]:
+    """About how long each will be; free."""
+    return [SpokenLine(workshop.voice.estimate(line.text), exact=False) for line in lines]
+
+
+def speak_all(lines: Sequence[Line], workshop: Workshop) -> list[SpokenLine | str]:
+    """Speak every line, several at a time; its length, or the sentence why it cannot be spoken."""
+    distinct = list(dict.fromkeys(lines))
+    telemetry = workshop.telemetry
+    telemetry.expect("speak", len(distinct))
+
+    def one(line: Line) -> SpokenLine | str:
+        try:
+            return SpokenLine(say(line, workshop).seconds)
+        except CrosscutError as error:
+            telemetry.failed(error, line=line.text[:40])
+            return line_sentence(line, error)
+        finally:
+            telemetry.advance("speak")
+
+    with workshop.pool(workshop.workers, "speak") as pool:
+        answers = dict(zip(distinct, pool.map(one, distinct), strict=True))
+    return [answers[line] for line in lines]

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: progress bars, the plan as tables, the report in a few lines."""
+"""What a person at a terminal sees: progress bars, the plan and lists as tables, the report in a few lines."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -137,3 +138,29 @@ def show_plan(plan: dict[str, Any]) -> None:
         console.print(f"cannot be made: {plan['cannot_be_made']} variations", style="red")
     for note in plan["notes"]:
         console.print(f"note: {note}", markup=False)
+
+
+def show_job(status: Mapping[str, Any]) -> None:
+    """A job of a server that has ended."""
+    if status["state"] != "done":
+        _console().print(f"{status['id']}: {status['state']}", style="red")
+    place = f"{status['destination']}/{status['folder']}"
+    show_report({**status, "failures": status["errors"], "seconds": status["seconds"] or 0.0, "folder": place})
+
+
+def show_jobs(jobs: Iterable[Mapping[str, Any]]) -> None:
+    table = Table("job", "task", "state", "made", "failed", "created", box=None, pad_edge=False)
+    for job in jobs:
+        made = f"{job['succeeded']:,}/{job['total']:,}"
+        failed = Text(f"{job['failed']:,}", style="red" if job["failed"] else "")
+        table.add_row(job["id"], Text(job["task_name"]), job["state"], made, failed, job["created_at"])
+    _console().print(table)
+
+
+def show_keys(keys: Iterable[Mapping[str, Any]]) -> None:
+    table = Table("id", "owner", "name", "created", "ends", box=None, pad_edge=False)
+    for key in keys:
+        table.add_row(
+            key["id"], Text(key["owner"]), Text(key["name"]), key.get("created_at") or "", key.get("ends_at") or ""
+        )
+    _console().print(table)

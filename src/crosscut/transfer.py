@@ -254,7 +254,7 @@ class Transfer:
                 f"needs permission (HTTP {status}); give a link that works without signing in", "not_permitted"
             )
         if status in TRY_AGAIN or status >= 500:
-            pause = _retry_after(response.headers.get("retry-after"))
+            pause = retry_after(response.headers.get("retry-after"))
             return self._again(f"is not available now (HTTP {status})", "unavailable", pause=pause)
         if resumed and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             self._begin({})
@@ -305,7 +305,7 @@ def _is_strong(etag: str) -> bool:
     return etag.startswith('"')
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Seconds to wait, from either form of RFC 9110, 10.2.3."""
     if value is None:
         return None

@@ -75,6 +75,26 @@ class VirtualFile:
             digest.update(block)
         return digest.hexdigest()
 
+    def digest(self) -> str:
+        """Names these bytes, as far as the names of the files they are in do."""
+        digest = hashlib.sha256()
+        for extent in self._extents:
+            source = extent.source
+            digest.update(source if isinstance(source, bytes) else f"{source.name}/{extent.offset}".encode())
+            digest.update(extent.length.to_bytes(8))
+        return digest.hexdigest()[:32]
+
+    def intact(self) -> bool:
+        """Whether the files are still there, as long as they must be."""
+        ends: dict[Path, int] = {}
+        for extent in self._extents:
+            if not isinstance(extent.source, bytes):
+                ends[extent.source] = max(ends.get(extent.source, 0), extent.offset + extent.length)
+        try:
+            return all(path.stat().st_size >= end for path, end in ends.items())
+        except FileNotFoundError:
+            return False
+
     def copy_to(self, out: BinaryIO | int) -> None:
         """Write everything where `out` stands; inside the kernel where `out` is, or has, a file descriptor."""
         descriptor = out if isinstance(out, int) else _descriptor(out)

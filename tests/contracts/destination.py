@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from crosscut.destinations import EVERYONE
 from crosscut.errors import DeliverError, StorageError
 from crosscut.virtual import Extent, VirtualFile
 
@@ -75,20 +77,69 @@ class DestinationContract:
             delivery.put_text("manifest.json", (part for part in ("{", '"ä": 1', "}\r\n")))
         assert self.read("task", "manifest.json") == '{"ä": 1}\r\n'.encode()
 
-    def test_two_jobs_do_not_share_a_folder(self, destination):
+    def test_two_jobs_do_not_claim_a_folder_at_once(self, destination):
         caught: list[BaseException] = []
 
         def second():
             try:
-                with destination.open("task"):
+                with destination.claim("task"):
                     pass
             except DeliverError as error:
                 caught.append(error)
 
-        with destination.open("task"):
+        with destination.claim("task"):
             thread = threading.Thread(target=second)
             thread.start()
             thread.join()
         assert [error.code for error in caught] == ["busy"]
-        with destination.open("task"):
+        assert caught[0].code in EVERYONE
+        assert caught[0].retryable
+        with destination.claim("task"):
             pass
+
+    def test_a_claim_may_be_given_back_by_another_thread(self, destination):
+        claim = destination.claim("task")
+        claim.__enter__()
+        thread = threading.Thread(target=claim.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+        with destination.claim("task"):
+            pass
+
+    def test_workers_write_into_a_claimed_folder(self, destination):
+        with destination.claim("task"), destination.open("task") as one, destination.open("task") as other:
+            one.put("1.mp4", virtual(b"one"))
+            other.put("2.mp4", virtual(b"other"))
+            assert one.holds("2.mp4", 5)
+            assert one.location == other.location == destination.location("task")
+        assert self.names("task") == ["1.mp4", "2.mp4"]
+
+    def test_a_location_is_told_without_making_it(self, destination):
+        assert "task" in destination.location("task")
+        with destination.open("other") as delivery:
+            assert delivery.location == destination.location("other")
+
+    def test_two_processes_that_write_one_name_leave_one_whole_file(self, destination):
+        """The files are of different sizes, so that a mixture of them could not go unnoticed."""
+        sizes = [400_000, 300_001]
+        context = multiprocessing.get_context("spawn")
+        start = context.Barrier(len(sizes))
+        writers = [
+            context.Process(target=_write_again_and_again, args=(destination, start, number, size))
+            for number, size in enumerate(sizes)
+        ]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join(60)
+        assert [writer.exitcode for writer in writers] == [0, 0]
+        data = self.read("task", "1.mp4")
+        assert data in [bytes([number]) * size for number, size in enumerate(sizes)]
+        assert self.names("task") == ["1.mp4"]
+
+
+def _write_again_and_again(destination, start, number, size):
+    start.wait(30)
+    with destination.open("task") as delivery:
+        for _ in range(20):
+            delivery.put("1.mp4", virtual(bytes([number]) * size))

@@ -1,7 +1,7 @@
 """Where finished variations go: a small protocol, one module for each kind of place.
 
-A `Destination` opens one `Delivery` for a job. Everything put is whole or absent: a file appears under its name only
-when all its bytes are safe.
+A `Destination` opens a `Delivery` into a job's folder; several processes may have one at the same time. Everything put
+is whole or absent: a file appears under its name only when all its bytes are safe.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from crosscut.splice import VirtualFile
 
-__all__ = ["Delivered", "Delivery", "Destination"]
+__all__ = ["EVERYONE", "Delivered", "Delivery", "Destination"]
+
+EVERYONE = frozenset({"busy", "rate_limited"})
+"""Codes of a DeliverError by which a place asks all who write into it to wait, not one file alone."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Delivered:
 
 
 class Delivery(Protocol):
-    """One job's folder. Used from several threads; names are safe single path components made by `naming`."""
+    """A way into one job's folder. Used from several threads; names are safe single components made by `naming`."""
 
     location: str
 
@@ -37,15 +40,33 @@ class Delivery(Protocol):
         ...
 
     def put(self, name: str, file: VirtualFile) -> Delivered:
-        """Write `file` as `name`, replacing what was there. Raises `DeliverError` or `StorageError`."""
+        """Write `file` as `name`, replacing what was there. Raises `DeliverError` or `StorageError`.
+
+        Of several writers of one name at the same time, in whatever processes, one leaves its whole file.
+        """
         ...
 
     def put_text(self, name: str, parts: Iterable[str]) -> None:
         """Companion files, in pieces: the manifest."""
         ...
 
+    def sweep(self) -> None:
+        """Remove what dead writers left half done; only while nobody else writes."""
+        ...
+
 
 class Destination(Protocol):
+    def location(self, folder: str) -> str:
+        """What a user opens to see a job's folder, whether or not it is there yet."""
+        ...
+
+    def claim(self, folder: str) -> AbstractContextManager[None]:
+        """Hold the folder for one job, for as long as anything is written there (`DeliverError` code `busy`).
+
+        What dead writers left is swept. May be left by another thread than the one that entered.
+        """
+        ...
+
     def open(self, folder: str) -> AbstractContextManager[Delivery]:
-        """The job's folder, made if missing; one job at a time may hold it (`DeliverError` code `busy`)."""
+        """A way into the folder, which is made if missing; at its end what was put survives a power cut."""
         ...

@@ -20,31 +20,46 @@ if TYPE_CHECKING:
     from crosscut.splice import VirtualFile
 
 PARTIAL = ".partial-"
+LOCK = ".crosscut.lock"
 
 
 class FolderDestination:
     def __init__(self, root: Path) -> None:
-        # Journals know a place by its name, which must not depend on where a command is started.
+        # A place is known by its name, which must not depend on where a command is started.
         self._root = root.absolute()
 
+    def location(self, folder: str) -> str:
+        return str(self._root / folder)
+
     @contextlib.contextmanager
-    def open(self, folder: str) -> Iterator[FolderDelivery]:
-        path = self._root / folder
+    def claim(self, folder: str) -> Iterator[None]:
+        path = self._made(folder)
         with _refusals(path):
-            path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path / ".crosscut.lock", timeout=0, fallback_to_soft=False)
+            lock = FileLock(path / LOCK, timeout=0, fallback_to_soft=False, thread_local=False)
             try:
                 lock.acquire()
             except Timeout:
                 sentence = f"another crosscut is writing into {path}: wait for it, or give the task another name"
                 raise DeliverError(sentence, code="busy", retryable=True) from None
         try:
-            for leftover in path.glob(f"{PARTIAL}*"):
-                leftover.unlink(missing_ok=True)
+            FolderDelivery(path).sweep()
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def open(self, folder: str) -> Iterator[FolderDelivery]:
+        path = self._made(folder)
+        try:
             yield FolderDelivery(path)
         finally:
             _sync_folder(path)
-            lock.release()
+
+    def _made(self, folder: str) -> Path:
+        path = self._root / folder
+        with _refusals(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
 
 
 class FolderDelivery:
@@ -71,6 +86,11 @@ class FolderDelivery:
             os.fdopen(descriptor, "w", encoding="utf-8", newline="", closefd=False) as file,
         ):
             file.writelines(parts)
+
+    def sweep(self) -> None:
+        with _refusals(self._path):
+            for leftover in self._path.glob(f"{PARTIAL}*"):
+                leftover.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[int]:

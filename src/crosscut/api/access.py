@@ -1,0 +1,163 @@
+"""Who asks, and how often: keys, wrong keys by address, requests by owner."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from dataclasses import dataclass
+from hmac import compare_digest
+from math import ceil
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.concurrency import run_in_threadpool
+
+from crosscut.api.edge import EXTRA_HEADERS
+from crosscut.api.options import LOCAL
+from crosscut.api.problems import Problem, not_found
+
+if TYPE_CHECKING:
+    from crosscut.api.options import ApiOptions
+    from crosscut.ports import Service
+
+_BEARER = re.compile(r"bearer +([\x21-\x7e]{1,500})", re.IGNORECASE)
+_KEY = re.compile(r"ck_[A-Za-z0-9_\-]{1,200}")
+_MINUTE = 60
+
+
+@dataclass(frozen=True)
+class Caller:
+    owner: str | None
+    """Whose things may be seen and changed; None, this machine's own command line: everybody's."""
+
+    @property
+    def account(self) -> str:
+        """To whom goes what is sent."""
+        return self.owner or LOCAL
+
+
+class Access:
+    """Decides for every request; one for each app. Thread-safe."""
+
+    def __init__(self, service: Service, options: ApiOptions) -> None:
+        self._service = service
+        self._options = options
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._wrong = RateLimitItemPerMinute(options.wrong_keys_per_minute, namespace="wrong")
+        rate = options.rate_per_minute
+        self._posts = None if rate is None else RateLimitItemPerMinute(rate, namespace="posts")
+
+    def identify(self, request: Request) -> Caller:
+        """Whose request this is; raises Problem 401, or 429 after too many wrong keys. May wait for a database."""
+        if not self._options.auth:
+            return Caller(LOCAL)
+        token = _bearer(request)
+        if self._is_admin(token):
+            return Caller(None)
+        owner = self._owner(token, request) if token and _KEY.fullmatch(token) else None
+        if owner is None:
+            raise _unauthorized()
+        return Caller(owner)
+
+    async def caller(self, request: Request) -> Caller:
+        """The same, for use on the event loop."""
+        return await run_in_threadpool(self.identify, request) if self._options.auth else self.identify(request)
+
+    def _owner(self, token: str, request: Request) -> str | None:
+        """A right key is let in even from an address that tries wrong ones: colleagues may share it."""
+        owner = self._service.authenticate(token)
+        address = _address(request)
+        if owner is None and not self._limiter.hit(self._wrong, address):
+            wait = self._wait(self._wrong, address)
+            raise Problem(
+                429, "too_many_wrong_keys", f"Too many wrong keys came from your address; wait {wait} s.",
+                headers={"retry-after": str(wait)},
+            )
+        return owner
+
+    async def sender(self, request: Request) -> Caller:
+        """Like `caller`, for what starts or changes something: counted; raises Problem 429 when there is too much."""
+        caller = await self.caller(request)
+        if self._posts is None:
+            return caller
+        allowed = self._limiter.hit(self._posts, caller.account)
+        left = self._limiter.get_window_stats(self._posts, caller.account).remaining
+        wait = self._wait(self._posts, caller.account)
+        extra = request.scope[EXTRA_HEADERS]
+        extra["ratelimit-policy"] = f'"posts";q={self._posts.amount};w={_MINUTE}'
+        extra["ratelimit"] = f'"posts";r={left if allowed else 0};t={wait}'
+        if not allowed:
+            raise Problem(
+                429, "rate_limited",
+                f"More than {self._posts.amount} requests came within a minute; wait {wait} s and send them slower.",
+                headers={"retry-after": str(wait)},
+            )
+        return caller
+
+    def admin(self, request: Request) -> None:
+        """Lets in this machine's own command line; for all others these routes do not exist."""
+        if not self._is_admin(_bearer(request)):
+            raise not_found()
+
+    def _is_admin(self, token: str | None) -> bool:
+        wanted = self._options.admin_token
+        return bool(wanted and token and compare_digest(token.encode(), wanted.encode()))
+
+    def _wait(self, item: RateLimitItemPerMinute, name: str) -> int:
+        """Seconds until one more may be let in."""
+        reset = self._limiter.get_window_stats(item, name).reset_time
+        return max(1, ceil(reset - time.time()))
+
+
+def _bearer(request: Request) -> str | None:
+    given = request.headers.getlist("authorization")
+    match = _BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
+    return match[1] if match else None
+
+
+def _unauthorized() -> Problem:
+    return Problem(
+        401, "unauthorized",
+        "A valid key is needed; send one as “Authorization: Bearer ck_…” (crosscut keys create makes one).",
+        headers={"www-authenticate": 'Bearer realm="crosscut"'},
+    )
+
+
+def _address(request: Request) -> str:
+    """The caller's address; of IPv6 the network that one customer has."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+
+
+def access_of(request: Request) -> Access:
+    access: Access = request.app.state.access
+    return access
+
+
+async def _caller(request: Request) -> Caller:
+    return await access_of(request).caller(request)
+
+
+async def _sender(request: Request) -> Caller:
+    return await access_of(request).sender(request)
+
+
+async def inspected(request: Request) -> None:
+    """Lets in who may see how the server is: everybody on a loopback-only one, else who has a key."""
+    await access_of(request).caller(request)
+
+
+async def administered(request: Request) -> None:
+    access_of(request).admin(request)
+
+
+ByCaller = Annotated[Caller, Depends(_caller)]
+BySender = Annotated[Caller, Depends(_sender)]

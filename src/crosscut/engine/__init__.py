@@ -1,0 +1,32 @@
+"""Who runs the work. An executor only carries `(unit, attempt)` to a process: it may lose, double or delay it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from crosscut.units import Lane
+
+
+class Executor(Protocol):
+    """The seam between the scheduler and those who work."""
+
+    def slots(self, lane: Lane, queued: int, running: int) -> int:
+        """How many more units of that lane may be handed out now; `queued` and `running` are the store's counts."""
+        ...
+
+    def submit(self, unit: int, attempt: int, lane: Lane) -> None:
+        """Pass it on without waiting; may be called again with the same values."""
+        ...
+
+    def kill(self, worker: str) -> None:
+        """End a worker that is hung; its unit comes back as after a crash."""
+        ...
+
+    def forget(self, job: str) -> None:
+        """A job has ended: what workers keep at hand for it can go."""
+        ...
+
+    def close(self, grace: float) -> None:
+        """Take nothing new, let what runs end for at most `grace` seconds, then stop it."""
+        ...

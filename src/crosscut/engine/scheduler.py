@@ -1,0 +1,103 @@
+"""Decides what runs next: lets jobs in, cuts batches, hands out leases, ends jobs. Any number may run at once.
+
+Every step is a transaction that compares and sets, so that a scheduler may be killed anywhere.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, get_args
+
+from crosscut.errors import CrosscutError
+from crosscut.units import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from crosscut.engine import Executor
+    from crosscut.engine.claims import Claims
+    from crosscut.fields import Event
+    from crosscut.store import Store
+
+REST_SECONDS = 0.2
+"""Between two looks when nobody wakes us."""
+
+REAP_SECONDS = 1.0
+
+
+class Scheduler:
+    """One thread's work: `run` until `stop`. `announce` gives a job's webhook payload for an event, None: none."""
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        claims: Claims,
+        announce: Callable[[str, Event], Mapping[str, Any] | None],
+        log: Any,
+        news: threading.Event,
+    ) -> None:
+        """`news` is set by whoever has something for it to look at."""
+        self._store = store
+        self._executor = executor
+        self._claims = claims
+        self._announce = announce
+        self._log = log
+        self._news = news
+        self._stopped = threading.Event()
+        self._reaped = 0.0
+        self._beaten = time.monotonic()
+
+    def silent_for(self) -> float:
+        """Seconds since it last got through all its steps."""
+        return time.monotonic() - self._beaten
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        self._stopped.set()
+        self._news.set()
+
+    def run(self) -> None:
+        while not self._stopped.is_set():
+            self._news.clear()
+            try:
+                self.tick()
+            except CrosscutError as error:
+                # The database is away or its disk full: nothing is lost, and it may come back.
+                self._log.warning("scheduler waits", stage=error.stage, code=error.code, detail=error.detail)
+                self._stopped.wait(1.0)
+            self._news.wait(REST_SECONDS)
+
+    def tick(self) -> None:
+        """Look at everything once."""
+        now = time.monotonic()
+        if now - self._reaped >= REAP_SECONDS:
+            self._reaped = now
+            for worker in self._store.reap():
+                self._log.warning("worker is hung", worker=worker)
+                self._executor.kill(worker)
+        self._store.admit()
+        self._store.advance(self._claims.take)
+        for lane in get_args(Lane):
+            self._hand_out(lane)
+        self.tell()
+        self._beaten = time.monotonic()
+
+    def _hand_out(self, lane: Lane) -> None:
+        for _ in range(self._executor.slots(lane, *self._store.counts(lane))):
+            if self._stopped.is_set():
+                return
+            leased = self._store.lease(lane)
+            if leased is None:
+                return
+            self._executor.submit(*leased, lane)
+
+    def tell(self) -> None:
+        """Announce what has come to pass: first failures, ends."""
+        for job, event in self._store.unannounced():
+            payload = self._announce(job, event)
+            if event == "job.ended":
+                self._claims.release(job)
+                self._executor.forget(job)
+            self._store.announce(job, event, payload)

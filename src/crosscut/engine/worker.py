@@ -1,0 +1,157 @@
+"""A worker process, from its first message to its end: runs units, talks to nobody but the executor above it."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, cast
+
+from crosscut.engine.channel import Channel, RemoteLedger
+from crosscut.engine.execute import execute
+from crosscut.telemetry import event_log
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from crosscut.engine.channel import Message
+    from crosscut.units import Ledger, Outcome, Unit
+
+logger = logging.getLogger(__name__)
+
+
+class Crew(Protocol):
+    """Those who can do every kind of unit; called from several threads."""
+
+    def perform(
+        self, unit: Unit, ledger: Ledger, cancelled: threading.Event, report: Callable[[float], None]
+    ) -> Outcome: ...
+
+    def forget(self, job: str) -> None:
+        """The job has ended or changed: let go of what is kept in memory for it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Factory(Protocol):
+    """Named by a dotted path such as `crosscut.bootstrap:crew`; called once in each worker process."""
+
+    def __call__(self, arguments: Mapping[str, Any], log: TextIO) -> Crew:
+        """`arguments` are JSON values; `log` takes whole lines."""
+        ...
+
+
+def factory_named(path: str) -> Factory:
+    module, _, name = path.partition(":")
+    factory: Factory = getattr(importlib.import_module(module), name)
+    return factory
+
+
+class LineLog(io.TextIOBase):
+    """A text stream that passes on whole lines, those of each thread by themselves."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._begun = threading.local()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._begun.text = (getattr(self._begun, "text", "") + text).split("\n")
+        for line in lines:
+            self._take(line)
+        return len(text)
+
+
+class Worker:
+    """Units arrive on one thread and are performed on `at_once` others."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        _, self._name, self._at_once, self._factory, self._arguments = channel.receive() or _gone()
+        self._ledger = RemoteLedger(channel.send)
+        self._crew: Crew
+        self._pool = ThreadPoolExecutor(self._at_once, "unit")
+        self._drain = threading.Event()
+
+    def run(self) -> int:
+        """Work until told to drain; the exit code. Whenever the executor is gone this process ends on the spot."""
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+        log = cast("TextIO", LineLog(lambda line: self._channel.send(("log", line))))
+        logging.basicConfig(handlers=[_ToEvents(log)], level=logging.WARNING, force=True)
+        try:
+            self._crew = factory_named(self._factory)(self._arguments, log)
+        except BaseException as error:
+            logger.exception("a worker could not be set up")
+            self._channel.send(("broken", f"{type(error).__name__}: {error}"))
+            return 1
+        self._channel.send(("ready", os.getpid()))
+        self._drain.wait()
+        self._pool.shutdown()
+        try:
+            self._crew.close()
+        except Exception:
+            logger.exception("a worker could not be closed in order")
+        return 0
+
+    def _listen(self) -> None:
+        try:
+            while message := self._channel.receive():
+                self._heed(message)
+        finally:
+            os._exit(1)
+
+    def _heed(self, message: Message) -> None:
+        match message:
+            case ("answer", number, good, value):
+                self._ledger.take(number, good, value)
+            case ("unit", ticket, unit, attempt) if not self._drain.is_set():
+                self._pool.submit(self._execute, ticket, unit, attempt)
+            case ("forget", job):
+                threading.Thread(target=self._forget, args=(job,), name="forget", daemon=True).start()
+            case ("drain",):
+                self._drain.set()
+
+    def _execute(self, ticket: int, unit: int, attempt: int) -> None:
+        try:
+            execute(self._ledger, unit, attempt, self._name, self._crew.perform)
+        except Exception:
+            logger.exception("a unit was left to its lease")
+        finally:
+            self._channel.send(("done", ticket))
+
+    def _forget(self, job: str) -> None:
+        try:
+            self._crew.forget(job)
+        except Exception:
+            logger.exception("a job could not be forgotten")
+
+
+class _ToEvents(logging.Handler):
+    """Lines of the standard library's logging, as events like all others."""
+
+    def __init__(self, log: TextIO) -> None:
+        super().__init__()
+        self._events = event_log([log])
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._events.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def serve(connected: socket.socket) -> NoReturn:
+    """Be a worker for whoever holds the other end, until the end of this process."""
+    code = 1
+    try:
+        code = Worker(Channel(connected)).run()
+    finally:
+        os._exit(code)
+
+
+def _gone() -> NoReturn:
+    os._exit(1)

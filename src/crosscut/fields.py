@@ -1,0 +1,251 @@
+"""What the fields of a document may hold: each value is kept as it should be or refused with a sentence."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+
+from crosscut.notation import format_size, frame_rate
+from crosscut.refusals import EXAMPLE_LINK, kind_of, problem, quoted
+
+Event = Literal["job.ended", "job.first_failure"]
+"""What a webhook can be told."""
+EVENTS: tuple[Event, ...] = get_args(Event)
+SPEECH = ("text_to_speach", "text_to_speech", "voice_blocks")
+"""Names of the fields that say what to speak."""
+
+MAX_FORMATS = 8
+PASSTHROUGH = 1_000
+"""Most characters that are kept for the caller and handed back."""
+DESTINATION = 1_000
+"""Most characters of the place in which the task's folder is made."""
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """`body` in bytes, `text`, `url` and `task_name` in characters; `sources` counts clips and music together."""
+
+    body: int = 1 << 20
+    depth: int = 32
+    sources: int = 10_000
+    blocks: int = 16
+    lines: int = 1_000
+    text: int = 5_000
+    url: int = 4_096
+    task_name: int = 200
+    variations: int = 1_000_000
+
+
+# Checking values. Each check returns the value to keep or raises a `problem`, a sentence that follows the place.
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the checks must know; `local` lets sources be paths of this machine as well."""
+
+    local: bool
+    limits: RequestLimits
+
+
+def context_of(info: ValidationInfo) -> Context:
+    assert isinstance(info.context, Context)
+    return info.context
+
+
+def _has_control(text: str, allowed: str = "") -> bool:
+    """Whether `text` holds a control character, a line break or half of a surrogate pair."""
+    return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") and c not in allowed for c in text)
+
+
+def _check_label(text: str, limit: int, subject: str = "") -> str:
+    if not text.strip():
+        raise problem(f"{subject}is empty; write one")
+    if len(text) > limit:
+        raise problem(f"{subject}is longer than {limit:,} characters; shorten it")
+    if _has_control(text):
+        raise problem(f"{subject}holds a line break or another control character; remove it")
+    return text
+
+
+def _task_name(text: str, info: ValidationInfo) -> str:
+    return _check_label(text.strip(), context_of(info).limits.task_name)
+
+
+def _block_name(text: str, info: ValidationInfo) -> str:
+    return _check_label(text, context_of(info).limits.task_name, "has a name that ")
+
+
+def _voice(text: str | None) -> str | None:
+    return _check_label(text.strip(), 200) if text and text.strip() else None
+
+
+def _text(text: str, info: ValidationInfo) -> str:
+    limit = context_of(info).limits.text
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        raise problem("is blank; write what to say or remove the line")
+    if len(text) > limit:
+        raise problem(f"has {len(text):,} characters; at most {limit:,} can be spoken, so shorten it")
+    if _has_control(text, allowed="\n\t"):
+        raise problem("holds a control character; remove it")
+    return text
+
+
+def _source(text: str, info: ValidationInfo) -> str:
+    context = context_of(info)
+    text = text.strip(" ")
+    wanted = "a link that starts with https://" + (" or a path" if context.local else "")
+    if not text:
+        raise problem(f"is empty; give {wanted}")
+    if len(text) > context.limits.url:
+        raise problem(f"is longer than {context.limits.url:,} characters; use a shorter link")
+    if _has_control(text):
+        raise problem("holds a line break, tab or another control character; remove it")
+    if text.startswith("source:"):
+        if not re.fullmatch("[0-9a-f]{32,64}", text.removeprefix("source:")):
+            raise problem("is no id of an upload; send it as the upload answered it, source: and at least 32 digits")
+        return text
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*):", text)
+    drive = context.local and scheme is not None and len(scheme[1]) == 1
+    if scheme is None or drive:
+        if context.local:
+            return text
+        raise problem(f"must be {wanted}")
+    if scheme[1].lower() not in ("http", "https"):
+        raise problem(f"starts with {quoted(scheme[1] + ':')}, which is not supported; give {wanted}")
+    _check_link(text)
+    return text
+
+
+def _check_link(link: str) -> None:
+    if "\\" in link:
+        raise problem("holds a backslash; use / in links")
+    try:
+        parts = urlsplit(link)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise problem(f"is not a valid link; write it like {EXAMPLE_LINK}") from None
+    if "@" in parts.netloc:
+        raise problem("holds a user name or password; use a signed or public link instead")
+    if not host or port == 0 or re.search(r"\s", parts.netloc):
+        raise problem(f"is not a valid link; write it like {EXAMPLE_LINK}")
+
+
+def _webhook_link(text: str, info: ValidationInfo) -> str:
+    text = text.strip(" ")
+    limit = context_of(info).limits.url
+    if len(text) > limit:
+        raise problem(f"is longer than {limit:,} characters; use a shorter link")
+    if _has_control(text):
+        raise problem("holds a line break, tab or another control character; remove it")
+    if not re.match("https?://", text, re.IGNORECASE):
+        raise problem("must be a link that starts with https://")
+    _check_link(text)
+    return text
+
+
+def _events(events: list[Event]) -> list[Event]:
+    if not events:
+        raise problem("is empty; name the events or leave it out for all of them")
+    return list(dict.fromkeys(events))
+
+
+def _passthrough(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if len(text) > PASSTHROUGH:
+        raise problem(f"is longer than {PASSTHROUGH:,} characters; shorten it")
+    if any(c == "\0" or unicodedata.category(c) == "Cs" for c in text):
+        raise problem("holds a null character or half of a surrogate pair; remove it")
+    return text
+
+
+def _destination(text: str | None) -> str | None:
+    return None if text is None else _check_label(text, DESTINATION)
+
+
+def _clips(clips: list[str]) -> list[str]:
+    if not clips:
+        raise problem("has no clips: add at least one link or remove the block")
+    return clips
+
+
+def _video_blocks(blocks: dict[str, list[str]], info: ValidationInfo) -> dict[str, list[str]]:
+    limit = context_of(info).limits.blocks
+    if not blocks:
+        raise problem(f'has no blocks: add one like {{"hook": ["{EXAMPLE_LINK}"]}}')
+    if len(blocks) > limit:
+        raise problem(f"has {len(blocks):,} blocks; at most {limit} can follow one another in a video, so remove some")
+    return blocks
+
+
+def _clip_sound(value: object) -> object:
+    if value == "keep":
+        raise problem('"keep" is not possible: this version mixes no clip sound yet; leave it out or send "mute"')
+    return value
+
+
+def _formats(formats: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    if len(formats) > MAX_FORMATS:
+        raise problem(f"has {len(formats)} entries; at most {MAX_FORMATS} can be made in one task, so remove some")
+    if len(set(formats)) < len(formats):
+        second = next(position for position, f in enumerate(formats) if f in formats[:position])
+        width, height = formats[second]
+        first = formats.index((width, height))
+        raise problem(f"holds {width}x{height} twice, at [{first}] and [{second}]; remove one")
+    return formats
+
+
+def _texts(value: object, info: ValidationInfo) -> list[str]:
+    """One text or a list of them."""
+    texts: list[object] = value if isinstance(value, list) else [value]
+    if not texts:
+        raise problem("is empty; write what to say or remove the line")
+    checked = []
+    for text in texts:
+        if not isinstance(text, str):
+            raise problem(f"must be a text or a list of texts, not {kind_of(text)}")
+        checked.append(_text(text, info))
+    return checked
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LineField(Model):
+    text: Annotated[str, AfterValidator(_text)]
+    voice: Annotated[str | None, AfterValidator(_voice)] = None
+
+
+class TextsField(Model):
+    text: Annotated[list[str], PlainValidator(_texts)]
+    voice: Annotated[str | None, AfterValidator(_voice)] = None
+
+
+class SelectField(Model):
+    count: int = Field(ge=1)
+
+
+class WebhookField(Model):
+    url: Annotated[str, AfterValidator(_webhook_link)]
+    events: Annotated[list[Event], AfterValidator(_events)] | None = None
+
+
+TaskName = Annotated[str, AfterValidator(_task_name)]
+BlockName = Annotated[str, AfterValidator(_block_name)]
+Source = Annotated[str, AfterValidator(_source)]
+Clips = Annotated[list[Source], AfterValidator(_clips)]
+VideoBlocks = Annotated[dict[BlockName, Clips], AfterValidator(_video_blocks)]
+AudioBlocks = dict[BlockName, list[Source]]
+VoiceBlocks = dict[BlockName, list[TextsField]]
+ClipSound = Annotated[Literal["mute"], BeforeValidator(_clip_sound)]
+Formats = Annotated[list[Annotated[Any, PlainValidator(format_size)]], AfterValidator(_formats)]
+FrameRate = Annotated[Any, PlainValidator(frame_rate)]
+Passthrough = Annotated[str | None, AfterValidator(_passthrough)]
+Destination = Annotated[str | None, AfterValidator(_destination)]

@@ -1,0 +1,244 @@
+"""Which variations there are, as stages of combinations, and which of them a clip's arrival makes possible. Pure."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crosscut.combinations import Combinations, Numbers, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+
+CHUNK = 1 << 16
+"""Rows of a selection that are worked out at a time, which bounds the memory it takes."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a job's variations: a box of clips, whole or a balanced selection of it.
+
+    `ranges` has for each block the first clip and the one after the last; `music` and `lines` are the ranges of tracks
+    and lines that its variations draw from.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    count: int | None
+    music: tuple[int, int]
+    lines: tuple[int, int]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(stop - start for start, stop in self.ranges)
+
+    @property
+    def combinations(self) -> int:
+        total = math.prod(self.sizes)
+        return total if self.count is None else min(self.count, total)
+
+    def meets(self, other: Stage) -> bool:
+        """Whether the boxes of both have a combination in common."""
+        return all(max(a, c) < min(b, d) for (a, b), (c, d) in zip(self.ranges, other.ranges, strict=True))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All stages of a job in all its formats; variations are numbered from 1, stage by stage.
+
+    Within a stage the combinations follow one another in the order of `Combinations`, each in all formats.
+    """
+
+    stages: tuple[Stage, ...]
+    targets: int
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Grid:
+        """The grid of which `as_json` gave this."""
+        return cls(tuple(_stage(stage) for stage in document["stages"]), document["targets"])
+
+    def as_json(self) -> dict[str, Any]:
+        stages = [
+            {
+                "ranges": [list(span) for span in stage.ranges],
+                "count": stage.count,
+                "music": list(stage.music),
+                "lines": list(stage.lines),
+            }
+            for stage in self.stages
+        ]
+        return {"stages": stages, "targets": self.targets}
+
+    def __len__(self) -> int:
+        return self._ends[-1] * self.targets
+
+    @cached_property
+    def _ends(self) -> tuple[int, ...]:
+        """How many combinations there are before each stage, and after the last."""
+        return tuple(accumulate((stage.combinations for stage in self.stages), initial=0))
+
+    @cached_property
+    def _boxes(self) -> tuple[_Whole | _Selection, ...]:
+        return tuple(_Whole(stage) if stage.count is None else _Selection(stage) for stage in self.stages)
+
+    def place(self, index: int) -> tuple[int, int, int]:
+        """Stage, position in it and format of a variation; raises IndexError where there is none."""
+        if not 1 <= index <= len(self):
+            raise IndexError(f"variation {index} of {len(self)}")
+        position, target = divmod(index - 1, self.targets)
+        stage = bisect_right(self._ends, position) - 1
+        return stage, position - self._ends[stage], target
+
+    def combination(self, stage: int, position: int) -> Row:
+        """A clip number per block."""
+        row = self._boxes[stage].combinations.combination(position)
+        return tuple(start + clip for (start, _), clip in zip(self.stages[stage].ranges, row, strict=True))
+
+    def order(self) -> Iterator[tuple[int, int]]:
+        """Every (block, clip) in the order in which it serves to complete variations soonest.
+
+        Clips that no variation shows are left out.
+        """
+        seen: set[tuple[int, int]] = set()
+        for box in self._boxes:
+            for clip in box.order():
+                if clip not in seen:
+                    seen.add(clip)
+                    yield clip
+
+    def members(self, stage: int, block: int, choice: int, ready: Sequence[Collection[int]]) -> Members:
+        """The combinations of `stage` with `choice` in `block` and, in the other blocks, clips of `ready` alone."""
+        allowed = [(choice,) if number == block else clips for number, clips in enumerate(ready)]
+        return Members(self._boxes[stage].positions(allowed), self._ends[stage] * self.targets, self.targets)
+
+    def possible(self, usable: Sequence[Collection[int]]) -> int:
+        """How many combinations (of all stages, one format) have only `usable` clips, by block."""
+        return sum(len(box.positions(usable)) for box in self._boxes)
+
+
+class Members:
+    """Some combinations of one stage, in order."""
+
+    def __init__(self, positions: _Product | _Rows, base: int, targets: int) -> None:
+        self._positions = positions
+        self._base = base
+        self._targets = targets
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def indexes(self, start: int, stop: int, target: int) -> list[int]:
+        """The variations of the members from `start` until `stop` in format `target`; an end beyond the last is it."""
+        positions = self._positions.between(start, min(stop, len(self)))
+        indexes: list[int] = (positions * self._targets + (self._base + target + 1)).tolist()
+        return indexes
+
+
+def _stage(document: Mapping[str, Any]) -> Stage:
+    return Stage(
+        ranges=tuple((start, stop) for start, stop in document["ranges"]),
+        count=document["count"],
+        music=tuple(document["music"]),
+        lines=tuple(document["lines"]),
+    )
+
+
+@dataclass(frozen=True)
+class _Product:
+    """Positions in a whole stage: the sums of one number of each axis, in order."""
+
+    axes: tuple[Numbers, ...]
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.axes))
+
+    def between(self, start: int, stop: int) -> Numbers:
+        rest = np.arange(start, max(start, stop))
+        positions = np.zeros(len(rest), dtype=np.int64)
+        if len(rest):
+            for axis in reversed(self.axes):
+                rest, digits = np.divmod(rest, len(axis))
+                positions += axis[digits]
+        return positions
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Positions in a selection, in order."""
+
+    positions: Numbers
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def between(self, start: int, stop: int) -> Numbers:
+        return self.positions[start : max(start, stop)]
+
+
+@dataclass(frozen=True)
+class _Whole:
+    stage: Stage
+
+    @cached_property
+    def combinations(self) -> Combinations:
+        return Combinations(self.stage.sizes)
+
+    def order(self) -> Iterator[tuple[int, int]]:
+        for step in range(max(self.stage.sizes)):
+            for block, (start, stop) in enumerate(self.stage.ranges):
+                if start + step < stop:
+                    yield block, start + step
+
+    def positions(self, allowed: Sequence[Collection[int]]) -> _Product:
+        axes: list[Numbers] = []
+        stride = 1
+        for (start, stop), clips in zip(reversed(self.stage.ranges), reversed(allowed), strict=True):
+            inside = sorted({clip - start for clip in clips if start <= clip < stop})
+            axes.append(np.array(inside, dtype=np.int64) * stride)
+            stride *= stop - start
+        return _Product(tuple(reversed(axes)))
+
+
+@dataclass(frozen=True)
+class _Selection:
+    stage: Stage
+
+    @cached_property
+    def combinations(self) -> Combinations:
+        return Combinations(self.stage.sizes, self.stage.count)
+
+    @cached_property
+    def _columns(self) -> tuple[Numbers, ...]:
+        """For each block the clip of every combination, counted from the start of its range, in few bytes."""
+        rows = len(self.combinations)
+        columns = tuple(np.empty(rows, dtype=np.min_scalar_type(size - 1)) for size in self.stage.sizes)
+        for start in range(0, rows, CHUNK):
+            for column, part in zip(columns, self.combinations.columns(start, start + CHUNK), strict=True):
+                column[start : start + CHUNK] = part
+        return columns
+
+    def order(self) -> Iterator[tuple[int, int]]:
+        first_uses = []
+        for block, ((start, _), column) in enumerate(zip(self.stage.ranges, self._columns, strict=True)):
+            clips, rows = np.unique(column, return_index=True)
+            first_uses += [(row, block, start + clip) for row, clip in zip(rows.tolist(), clips.tolist(), strict=True)]
+        return ((block, clip) for _, block, clip in sorted(first_uses))
+
+    def positions(self, allowed: Sequence[Collection[int]]) -> _Rows:
+        rows = np.arange(len(self.combinations))
+        tables = []
+        for (start, stop), clips in zip(self.stage.ranges, allowed, strict=True):
+            table = np.zeros(stop - start, dtype=np.bool_)
+            table[[clip - start for clip in clips if start <= clip < stop]] = True
+            tables.append(table)
+        # The block that leaves the fewest rows goes first, so that the others look at few.
+        for block in sorted(range(len(tables)), key=lambda number: tables[number].mean()):
+            if not tables[block].all():
+                rows = rows[tables[block][self._columns[block][rows]]]
+        return _Rows(rows)

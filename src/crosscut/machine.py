@@ -1,0 +1,98 @@
+"""The engine of one machine, running: store, scheduler, workers, and the service in front of them."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+from crosscut.engine.scheduler import Scheduler
+from crosscut.errors import CrosscutError
+from crosscut.webhooks import event_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from crosscut.engine.claims import Claims
+    from crosscut.engine.embedded import EmbeddedExecutor, WorkerState
+    from crosscut.fields import Event
+    from crosscut.service import Service
+    from crosscut.store import Store
+
+ASLEEP_SECONDS = 30.0
+"""A scheduler that has not got through its steps for so long is in trouble."""
+
+
+class Machine:
+    """Begins to work when it is made; `close` ends it. The parts are its own from then on."""
+
+    def __init__(
+        self,
+        store: Store,
+        service: Callable[[Machine], Service],
+        executor: Callable[[Machine], EmbeddedExecutor],
+        claims: Claims,
+        log: Any,
+        clock: Callable[[], float],
+    ) -> None:
+        """`service` and `executor` are built for this machine: they call `wake`, `died` and `troubles`."""
+        self.store = store
+        self.claims = claims
+        self._log = log
+        self._clock = clock
+        self._news = threading.Event()
+        self._closing = threading.Event()
+        self.service = service(self)
+        store.all_back()
+        self.executor = executor(self)
+        self._scheduler = Scheduler(store, self.executor, claims, self._announce, log, self._news)
+        self._thread = threading.Thread(target=self._scheduler.run, name="scheduler", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is news for the scheduler."""
+        self._news.set()
+
+    def died(self, worker: str) -> None:
+        """A worker's process is gone: what it had in hand is done again."""
+        if self._closing.is_set():
+            self.store.give_back(worker)
+        else:
+            self.store.died(worker)
+
+    def workers(self) -> Sequence[WorkerState]:
+        return self.executor.workers()
+
+    def troubles(self) -> list[str]:
+        """What keeps this machine from working, as sentences."""
+        found = []
+        if problem := self.executor.problem():
+            found.append(f"worker processes do not start: {problem}")
+        if self._scheduler.silent_for() > ASLEEP_SECONDS or not self._thread.is_alive():
+            found.append("the scheduler does not answer")
+        return found
+
+    def close(self, grace: float) -> None:
+        """Hand out nothing more, let what runs end for at most `grace` seconds, hand back the rest."""
+        self._scheduler.stop()
+        self._thread.join()
+        self._closing.set()
+        self.executor.close(grace)
+        with contextlib.suppress(CrosscutError):
+            self._scheduler.tell()
+        self.claims.close()
+        self.store.close()
+
+    def _announce(self, job: str, event: Event) -> Mapping[str, Any] | None:
+        status = self.service.status(job, None)
+        if event == "job.ended":
+            told = {
+                key: status[key] for key in ("state", "total", "succeeded", "failed", "seconds", "seconds_by_stage")
+            }
+            self._log.info("job done", job=job, task=status["task_name"], **told)
+        webhook = self.service.webhook(job)
+        if webhook is None or event not in webhook["events"]:
+            return None
+        body = event_body(event, status, self._clock())
+        return {"url": webhook["url"], "id": f"msg_{secrets.token_hex(12)}", "body": body, "event": event}

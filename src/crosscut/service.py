@@ -1,0 +1,420 @@
+"""What can be asked of crosscut, whoever asks: the API, the command line, a program."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from crosscut.additions import extended, parse_addition
+from crosscut.errors import RequestError
+from crosscut.naming import folder_name
+from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError
+from crosscut.refusals import kind_of
+from crosscut.request import parse_request
+from crosscut.status import summary
+from crosscut.store import Submission, access, reading
+from crosscut.store.jobs import record_of
+from crosscut.strictjson import read_json
+from crosscut.wants import request_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from crosscut.fields import RequestLimits
+    from crosscut.keyring import Keyring
+    from crosscut.ports import Intake, Mode, Playable
+    from crosscut.previews import Previews
+    from crosscut.request import Request
+    from crosscut.store import Store
+    from crosscut.units import Output
+    from crosscut.uploads import Uploads
+
+ROWS_AT_ONCE = 1_000
+EVERYTHING = 10**9
+"""More than any page."""
+
+LOOKED_AT = 2_000
+"""Variations one look at a filtered list goes through; a page may end before it is full."""
+
+
+class Service:
+    """Thread-safe; blocking. See `ports.Service` for what each call promises."""
+
+    def __init__(
+        self,
+        store: Store,
+        previews: Previews,
+        uploads: Uploads,
+        keyring: Keyring,
+        *,
+        destination: str,
+        limits: RequestLimits,
+        wake: Any = lambda: None,
+        workers: Any = list,
+        troubles: Any = list,
+    ) -> None:
+        """`destination` is where requests go that name none; `wake` tells the scheduler of news.
+
+        `workers` lists the state of the worker processes, `troubles` the sentences of what is wrong with the machine.
+        """
+        self._store = store
+        self._previews = previews
+        self._uploads = uploads
+        self._keyring = keyring
+        self._destination = destination
+        self._limits = limits
+        self._wake = wake
+        self._workers = workers
+        self._troubles = troubles
+        self.authenticate = keyring.authenticate
+        self.create_key = keyring.create_key
+        self.list_keys = keyring.list_keys
+        self.revoke_key = keyring.revoke_key
+
+    # Taking jobs
+
+    def submit(
+        self,
+        body: bytes | Mapping[str, Any],
+        *,
+        owner: str | None = "local",
+        local: bool = False,
+        base: Path | None = None,
+        destination: str | None = None,
+        idempotency_key: str | None = None,
+        mode: Mode = "make",
+    ) -> Accepted:
+        document = self._read(body)
+        request = parse_request(document, local=local, limits=self._limits)
+        self._check(request, owner, local=local)
+        total = request.combinations * max(1, len(request.formats))
+        wanted = Submission(
+            owner=owner or "local",
+            mode=mode,
+            task_name=request.task_name,
+            body=document,
+            local=local,
+            base=str(base) if base else None,
+            destination=destination or request.destination or self._destination,
+            folder=folder_name(request.task_name),
+            total=total,
+            webhook={"url": request.webhook.url, "events": list(request.webhook.events)} if request.webhook else None,
+            passthrough=request.passthrough,
+            idempotency_key=idempotency_key,
+            idempotency_hash=_hash(document) if idempotency_key is not None else None,
+        )
+        submitted = self._store.submit(wanted)
+        if not submitted.same:
+            raise ConflictError(
+                "this Idempotency-Key came with another request before: use a new key", code="idempotency_mismatch"
+            )
+        self._wake()
+        return Accepted(submitted.id, submitted.created, total, _outlook(request, total))
+
+    def _read(self, body: bytes | Mapping[str, Any]) -> dict[str, Any]:
+        document = read_json(body, most_bytes=self._limits.body, most_levels=self._limits.depth)
+        if not isinstance(document, dict):
+            raise RequestError(f"the body must be an object, not {kind_of(document)}", code="invalid_request")
+        return document
+
+    def _check(self, request: Request, owner: str | None, *, local: bool) -> None:
+        if request.destination is not None and not local:
+            raise RequestError(
+                "destination cannot be chosen by a request to this server: leave it out", code="invalid_request"
+            )
+        sources = [*(clip for block in request.blocks for clip in block.clips), *request.music]
+        for source in sources:
+            if source.startswith("source:") and not self._uploads.known(owner, source):
+                raise RequestError(
+                    f"{source[:24]}… is no upload of yours: send the file to /sources and use the id it answers",
+                    code="unknown_source",
+                )
+
+    def extend(self, job: str, owner: str | None, body: bytes | Mapping[str, Any]) -> dict[str, Any]:
+        row = self._row(job, owner)
+        document = self._read(body)
+        record = record_of(row)
+        if row.plan is None or row.state == "cancelled":
+            raise ConflictError(
+                "this job was cancelled: retry it before it is extended"
+                if row.state == "cancelled"
+                else "this job has no plan yet: extend it when its clips have been looked at",
+                code="no_plan",
+            )
+        request = request_of(record)
+        addition = parse_addition(document, request, local=record.local, limits=self._limits)
+        larger = extended(request, addition)
+        self._check(larger, owner, local=record.local)
+        formats = json.loads(row.grid)["targets"]
+        total = larger.combinations * formats
+        if not self._store.extend(job, row.edition, document, total):
+            raise ConflictError(
+                "this job is just being planned or closed: send the same again in a moment", code="in_between"
+            )
+        self._wake()
+        return {
+            "variations": total - row.total,
+            "first_index": row.total + 1,
+            "total": total,
+            "clips": [clip for block in addition.blocks for clip in block.clips],
+            "music": list(addition.music),
+            "lines": [line.text for line in addition.lines],
+        }
+
+    def cancel(self, job: str, owner: str | None) -> dict[str, Any]:
+        self._row(job, owner)
+        self._store.cancel(job)
+        self._wake()
+        return self.status(job, owner)
+
+    def retry(self, job: str, owner: str | None) -> dict[str, Any]:
+        self._row(job, owner)
+        answer = self._store.retry(job)
+        if answer is None:
+            raise ConflictError("this job is still at work: wait for its end, or cancel it first", code="still_running")
+        self._wake()
+        return answer
+
+    def delete(self, job: str, owner: str | None) -> None:
+        self._row(job, owner)
+        self._store.remove(job)
+        self._previews.forget(job)
+        self._wake()
+
+    def intake(self, owner: str | None, name: str) -> Intake:
+        return self._uploads.intake(owner or "local", name)
+
+    # Looking
+
+    def status(self, job: str, owner: str | None) -> dict[str, Any]:
+        def look(db: Any) -> dict[str, Any] | None:
+            row = reading.owned(db, job, owner)
+            if row is None:
+                return None
+            return summary(row, self._store.clock()) | {
+                "position": reading.position(db, row),
+                **_details(db, row),
+            }
+
+        found: dict[str, Any] | None = self._store.read(look)
+        if found is None:
+            raise _no_such_job()
+        return found
+
+    def webhook(self, job: str) -> dict[str, Any] | None:
+        """Where the job's events go: `url` and `events`."""
+        row = self._row(job, None)
+        return json.loads(row.webhook) if row.webhook else None
+
+    def version(self, job: str, owner: str | None) -> int:
+        found = self._store.version(job, owner)
+        if found is None:
+            raise _no_such_job()
+        return found
+
+    def jobs(
+        self,
+        owner: str | None,
+        *,
+        state: str | None = None,
+        task_name: str | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 18):
+            raise RequestError("this cursor is none of ours: take it from the last answer", code="invalid_cursor")
+        before = None if after is None else int(after)
+        rows = self._store.read(lambda db: reading.listed(db, owner, state, task_name, before, limit + 1))
+        now = self._store.clock()
+        shown = [summary(row, now) for row in rows[:limit]]
+        return shown, str(rows[limit - 1].seq) if len(rows) > limit else None
+
+    def variations(
+        self,
+        job: str,
+        owner: str | None,
+        *,
+        state: str | None = None,
+        clip: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        row = self._row(job, owner)
+        if row.plan is None:
+            return [], None
+        with self._previews.studio(record_of(row)) as studio:
+            if state in ("done", "failed") and clip is None:
+                return self._made(row, studio, state, after, limit)
+            return self._looked_through(row, studio, state, clip, after, limit)
+
+    def _made(
+        self, row: Any, studio: Any, state: str, after: int, limit: int
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Those with a row of their own are found by it; what failed for want of a clip has none."""
+        if state == "failed" and row.doomed:
+            return self._looked_through(row, studio, state, None, after, limit)
+        found = self._store.read(lambda db: reading.page(db, row.seq, after, limit + 1, good=state == "done"))
+        shown = [_variation(row, studio, one.index, one, None) for one in found[:limit]]
+        return shown, found[limit - 1].index if len(found) > limit else None
+
+    def _looked_through(
+        self, row: Any, studio: Any, state: str | None, clip: str | None, after: int, limit: int
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        last = min(row.total, len(studio.plan), after + (limit if state is None and clip is None else LOOKED_AT))
+
+        def look(db: Any) -> tuple[list[Output], dict[tuple[int, int, int], str]]:
+            return reading.page(db, row.seq, after, EVERYTHING, until=last), reading.broken(db, row.id)
+
+        outputs, broken = self._store.read(look)
+        by_index = {one.index: one for one in outputs}
+        shown: list[dict[str, Any]] = []
+        for index in range(after + 1, last + 1):
+            if clip is not None and clip not in studio.clip_names(index):
+                continue
+            told = _variation(row, studio, index, by_index.get(index), studio.cannot(index, broken))
+            if state is None or told["state"] == state:
+                shown.append(told)
+            if len(shown) == limit:
+                return shown, index if index < row.total else None
+        return shown, last if last < min(row.total, len(studio.plan)) else None
+
+    def playable(self, job: str, owner: str | None, index: int) -> Playable:
+        return self._previews.playable(job, self._edition(job, owner), index, lambda: record_of(self._row(job, owner)))
+
+    def poster(self, job: str, owner: str | None, index: int) -> tuple[bytes, str]:
+        return self._previews.poster(job, self._edition(job, owner), index, lambda: record_of(self._row(job, owner)))
+
+    def _edition(self, job: str, owner: str | None) -> int:
+        edition = self._store.edition(job, owner)
+        if edition is None:
+            raise _no_such_job()
+        return edition
+
+    def manifest(self, job: str, owner: str | None) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        row = self._row(job, owner)
+        head = {"id": row.id, "task_name": row.task_name, "state": row.state, "total": row.total}
+        if row.plan is None:
+            return head, iter(())
+        return head, self._rows(row)
+
+    def _rows(self, row: Any) -> Iterator[dict[str, Any]]:
+        broken = self._store.read(lambda db: reading.broken(db, row.id))
+        with self._previews.studio(record_of(row)) as studio:
+            yield from studio.rows(self._all_outputs(row.seq), stopped=row.state == "cancelled", broken=broken)
+
+    def _all_outputs(self, seq: int) -> Iterator[Output]:
+        after = 0
+        while page := self._page(seq, after):
+            yield from page
+            after = page[-1].index
+
+    def _page(self, seq: int, after: int) -> list[Output]:
+        found: list[Output] = self._store.read(lambda db: reading.page(db, seq, after, ROWS_AT_ONCE))
+        return found
+
+    # The machine
+
+    def metrics(self) -> Metrics:
+        found = self._store.read(lambda db: reading.metrics(db, self._store.clock()))
+        known: dict[str, dict[str, float]] = found["totals"]
+        meters, workers = known.get("meter", {}), self._workers()
+        states: dict[tuple[str, str], int] = {}
+        for worker in workers:
+            place = (worker.lane, "busy" if worker.busy else "idle")
+            states[place] = states.get(place, 0) + 1
+        made = known.get("variations", {})
+        busy = sum(bool(worker.busy) for worker in workers)
+        return Metrics(
+            queue_depth=found["units"],
+            queue_oldest_seconds=found["oldest_seconds"],
+            stage_seconds=known.get("stage_seconds", {}),
+            stage_count={stage: int(count) for stage, count in known.get("stage_count", {}).items()},
+            variations={
+                "made": int(made.get("ok", 0) - made.get("kept", 0)),
+                "kept": int(made.get("kept", 0)),
+                "failed": int(made.get("failed", 0)),
+            },
+            bytes={"in": meters.get("bytes_in", 0.0), "out": meters.get("bytes_out", 0.0)},
+            cache={"hit": meters.get("cache_hits", 0.0), "miss": meters.get("cache_misses", 0.0)},
+            voice_characters=meters.get("characters", 0.0),
+            jobs=found["jobs"],
+            workers=states,
+            worker_busy_ratio=busy / len(workers) if workers else 0.0,
+        )
+
+    def problems(self) -> list[str]:
+        self._store.read(lambda db: access.any_key(db, 0.0))
+        return list(self._troubles())
+
+    def _row(self, job: str, owner: str | None) -> Any:
+        row = self._store.owned(job, owner)
+        if row is None:
+            raise _no_such_job()
+        return row
+
+
+def _no_such_job() -> NotFoundError:
+    return NotFoundError("there is no such job: look at GET /jobs for yours", code="no_such_job")
+
+
+def _hash(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _outlook(request: Request, total: int) -> dict[str, Any]:
+    """What is known of a job before its sources have been looked at."""
+    lines = {(line.text, line.voice) for line in request.lines}
+    clips = {clip for block in request.blocks for clip in block.clips}
+    return {
+        "task_name": request.task_name,
+        "variations": total,
+        "combinations": request.combinations,
+        "distinct_clips": len(clips),
+        "sources": len(clips | set(request.music)),
+        "voice_over_lines": len(lines),
+        "voice_over_characters": sum(len(text) for text, _ in lines),
+    }
+
+
+def _details(db: Any, row: Any) -> dict[str, Any]:
+    """What only the status of one job tells."""
+    estimate = json.loads(row.estimate) if row.estimate else None
+    kinds = reading.stages(db, row.id)
+    spent = json.loads(row.spent)
+    mixed = int(spent.get("mix", (0, 0))[0])
+    encoded = kinds["segment"]
+    notes = (estimate or {}).get("notes", [])
+    return {
+        "stages": {
+            "fetch": kinds["source"],
+            "probe": kinds["source"],
+            "speak": kinds["speech"],
+            "conform": encoded,
+            "mix": {"done": mixed, "total": None, "failed": 0},
+            "deliver": {"done": row.ok + row.failed, "total": row.total - row.doomed, "failed": row.failed},
+        },
+        "formats": [
+            f"{one['width']}x{one['height']} at {one['fps']} fps" for one in (estimate or {}).get("formats", [])
+        ],
+        "formats_reason": (estimate or {}).get("formats_reason"),
+        "clips_copied": reading.copied(db, row.id),
+        "clips_encoded": int(spent.get("conform", (0, 0))[0]),
+        "soundtracks_encoded": mixed,
+        "notes": notes,
+        "plan": estimate,
+        "refused": (estimate or {}).get("refused"),
+    }
+
+
+def _variation(row: Any, studio: Any, index: int, output: Output | None, problem: str | None) -> dict[str, Any]:
+    told: dict[str, Any] = studio.row(index, output)
+    told["file"] = studio.plan.variation(index).name
+    if output is not None:
+        told["state"] = "failed" if output.error else "done"
+    elif problem is not None:
+        told |= {"state": "failed", "error": problem}
+    else:
+        told["state"] = "cancelled" if row.state == "cancelled" else "queued"
+    return told

@@ -1,0 +1,123 @@
+"""The API on a socket, until the process is told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import uvicorn
+
+from crosscut import __version__
+from crosscut.api.app import create_app
+from crosscut.api.options import ApiOptions
+from crosscut.client import SERVER_FILE
+from crosscut.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from crosscut.ports import Service
+
+GOODBYE_SECONDS = 2
+"""How long open connections may go on when the server ends."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    host: str
+    port: int
+    """0: any that is free."""
+    data_dir: Path
+    auth: Literal["auto", "on", "off"]
+    allowed_hosts: tuple[str, ...]
+    requests_per_minute: int
+    upload_bytes: int
+    plan_wait: float
+
+
+def run(service: Service, options: Serving, log: Any, *, keys: bool) -> None:
+    """Answer until SIGTERM or SIGINT; `keys` says whether there is an API key by now."""
+    auth = options.auth == "on" or (options.auth == "auto" and not _is_loopback(options.host))
+    if auth and not keys:
+        raise RequestError(
+            f"{options.host} can be reached from outside and there is no API key yet: make one with"
+            " crosscut keys create --owner NAME, or listen on 127.0.0.1",
+            code="no_keys",
+        )
+    admin = secrets.token_urlsafe(32)
+    with _listening(options.host, options.port) as listener:
+        port = listener.getsockname()[1]
+        shown = f"[{options.host}]" if ":" in options.host else options.host
+        url = f"http://{shown}:{port}"
+        app = create_app(
+            service,
+            ApiOptions(
+                auth=auth,
+                allowed_hosts=options.allowed_hosts,
+                admin_token=admin,
+                rate_per_minute=options.requests_per_minute,
+                upload_bytes=options.upload_bytes,
+                plan_wait=options.plan_wait,
+                version=__version__,
+            ),
+            log,
+        )
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GOODBYE_SECONDS,
+            loop="uvloop",
+            http="httptools",
+        )
+        with _announced(options.data_dir, url, admin):
+            log.info("serving", url=url, auth=auth)
+            # It ends by the signal that it was sent, once more; whoever sent it wanted this end.
+            with contextlib.suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[listener])
+            log.info("ending")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+        raise RequestError(f"cannot listen on {host}:{port}: {reason}", code="cannot_listen") from error
+    with listener:
+        yield listener
+
+
+@contextlib.contextmanager
+def _announced(folder: Path, url: str, admin: str) -> Iterator[None]:
+    """Tell this machine's own command line where we are, and how to prove that it may manage keys."""
+    path = folder / SERVER_FILE
+    scratch = path.with_suffix(".new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump({"url": url, "admin_token": admin, "pid": os.getpid()}, file)
+    scratch.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,229 @@
+"""Durable state in SQL: the queue and the truth. One `Store` for SQLite and PostgreSQL; each call is a transaction."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from crosscut.grid import Grid
+from crosscut.store import jobs, planning, queue, reading, results
+from crosscut.store.database import Database
+from crosscut.store.jobs import Submission, Submitted
+from crosscut.store.options import Options
+from crosscut.store.schema import jobs as job_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from crosscut.fields import Event
+    from crosscut.store.schema import AnyRow
+    from crosscut.units import Found, JobRecord, Lane, Outcome, Output, Unit
+
+__all__ = ["Options", "Store", "Submission", "Submitted"]
+
+GRIDS_KEPT = 256
+
+
+def _free(_job: str, _destination: str, _folder: str) -> bool:
+    return True
+
+
+class Store:
+    """Implements `units.Ledger`. Thread-safe; raises StorageError where the database fails.
+
+    On SQLite one process owns the file. `clock` gives seconds of the epoch.
+    """
+
+    def __init__(self, url: str, options: Options | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.options = options or Options()
+        self.clock = clock
+        self.database = Database(url)
+        self._grids: OrderedDict[tuple[str, int], Grid] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        self.database.close()
+
+    # For those who work: units.Ledger
+
+    def start(self, unit: int, attempt: int, worker: str) -> Unit | None:
+        with self.database.begin() as db:
+            return queue.start(db, unit, attempt, worker, self.clock(), self.options.lease_seconds)
+
+    def beat(self, unit: int, attempt: int, fraction: float = 0.0) -> bool:
+        with self.database.begin() as db:
+            return queue.beat(db, unit, attempt, fraction, self.clock(), self.options.lease_seconds)
+
+    def finish(self, unit: int, attempt: int, outcome: Outcome) -> bool:
+        with self.database.begin() as db:
+            return results.finish(db, unit, attempt, outcome, self._grid_of(db), self.options, self.clock())
+
+    def job(self, job: str) -> JobRecord | None:
+        with self.database.begin() as db:
+            row = reading.owned(db, job, None)
+            return jobs.record_of(row) if row else None
+
+    def found(self, job: str) -> list[Found]:
+        with self.database.begin() as db:
+            return reading.found(db, job)
+
+    def earlier(self, job: str, indexes: Sequence[int]) -> dict[int, Output]:
+        with self.database.begin() as db:
+            return reading.earlier(db, job, indexes)
+
+    def outputs(self, job: str, after: int, limit: int) -> list[Output]:
+        with self.database.begin() as db:
+            row = reading.owned(db, job, None, [job_table.c.seq])
+            return reading.page(db, row.seq, after, limit) if row else []
+
+    # For the scheduler
+
+    def admit(self) -> None:
+        """Let waiting jobs in, as long as there is room; each in a transaction of its own."""
+        while True:
+            with self.database.begin() as db:
+                row = jobs.next_in(db, self.options.admitted)
+                if row is None:
+                    return
+                planning.admit(db, jobs.record_of(row), self.options, self.clock())
+
+    def advance(self, claim: Callable[[str, str, str], bool] = _free) -> None:
+        """Fold what has ended, draw plans, cut batches, end jobs.
+
+        `claim` (job, destination, folder) says whether no other process writes there.
+        """
+        with self.database.begin() as db:
+            while queue.fold(db, self.clock()):
+                pass
+            planning.gathered(db, self.options, self.clock())
+            planning.cut(db, self._grid_of(db), claim, self.options, self.clock())
+            planning.ending(db, self.options, self.clock())
+
+    def counts(self, lane: Lane) -> tuple[int, int]:
+        """Units of `lane` that are queued and running."""
+        with self.database.begin() as db:
+            return queue.counts(db, lane)
+
+    def lease(self, lane: Lane) -> tuple[int, int] | None:
+        """Hand out the next unit of `lane`: (unit, attempt)."""
+        with self.database.begin() as db:
+            return queue.lease(db, lane, self.clock(), self.options.lease_seconds)
+
+    def reap(self) -> list[str]:
+        """Take back what was lost; the workers that are hung."""
+        with self.database.begin() as db:
+            queue.expired(db, self.clock())
+            return queue.hung(db, self.clock())
+
+    def died(self, worker: str) -> None:
+        """A worker's process is gone."""
+        with self.database.begin() as db:
+            results.died(db, worker, self._grid_of(db), self.options, self.clock())
+
+    def give_back(self, worker: str) -> None:
+        """A worker was stopped by us: what it had in hand is ready again."""
+        with self.database.begin() as db:
+            queue.give_back(db, worker, self.clock())
+
+    def all_back(self) -> None:
+        """At the start of the only process that hands out work."""
+        with self.database.begin() as db:
+            queue.all_back(db, self.clock())
+
+    def unannounced(self) -> list[tuple[str, Event]]:
+        with self.database.begin() as db:
+            return reading.unannounced(db)
+
+    def announce(self, job: str, event: Event, payload: Mapping[str, Any] | None) -> None:
+        """Note that an event is told, and queue its webhook, if it is wanted."""
+        told = {"failure_told": True} if event == "job.first_failure" else {"end_told": True}
+        with self.database.begin() as db:
+            changed = db.execute(
+                update(job_table).where(job_table.c.id == job, ~job_table.c[next(iter(told))]).values(**told)
+            ).rowcount
+            if changed and payload is not None:
+                queue.add(db, "webhook", job, payload, self.clock(), allowed=self.options.allowed("webhook"))
+
+    # For owners
+
+    def submit(self, wanted: Submission) -> Submitted:
+        with self.database.begin() as db:
+            return jobs.submit(db, wanted, self.clock())
+
+    def owned(self, job: str, owner: str | None) -> AnyRow | None:
+        """The job's whole row, None when it is not that owner's."""
+        with self.database.begin() as db:
+            return reading.owned(db, job, owner)
+
+    def version(self, job: str, owner: str | None) -> int | None:
+        with self.database.begin() as db:
+            row = reading.owned(db, job, owner, [job_table.c.version])
+            return row.version if row else None
+
+    def edition(self, job: str, owner: str | None) -> int | None:
+        with self.database.begin() as db:
+            row = reading.owned(db, job, owner, [job_table.c.edition])
+            return row.edition if row else None
+
+    def cancel(self, job: str) -> bool:
+        with self.database.begin() as db:
+            return jobs.cancel(db, job, self.clock())
+
+    def retry(self, job: str) -> dict[str, int] | None:
+        """None: it has not come to rest yet."""
+        with self.database.begin() as db:
+            row = db.execute(select(job_table).where(job_table.c.id == job).with_for_update()).one()
+            return jobs.retry(db, row, self.clock()) if row.phase == "ended" else None
+
+    def extend(self, job: str, edition: int, addition: Mapping[str, Any], total: int) -> bool:
+        """False: it changed since it was looked at, or is not at a point where it can grow."""
+        with self.database.begin() as db:
+            row = db.execute(select(job_table).where(job_table.c.id == job).with_for_update()).one()
+            if row.edition != edition or row.phase not in ("make", "ended") or row.plan is None:
+                return False
+            jobs.extend(db, row, addition, total)
+            return True
+
+    def remove(self, job: str) -> None:
+        with self.database.begin() as db:
+            row = reading.owned(db, job, None)
+            if row is not None:
+                jobs.remove(db, row)
+
+    def supersede(self, job: str) -> None:
+        """Forget what earlier jobs made in the same place as far as this one made it anew."""
+        with self.database.begin() as db:
+            row = reading.owned(db, job, None)
+            if row is not None:
+                jobs.supersede(db, row)
+
+    def read(self, look: Callable[[Connection], Any]) -> Any:
+        """Several look-ups of `reading` or `access` in one transaction."""
+        with self.database.begin() as db:
+            return look(db)
+
+    # Grids are immutable for an edition of the plan
+
+    def _grid_of(self, db: Connection) -> Callable[[str], Grid]:
+        def grid_of(job: str) -> Grid:
+            row = db.execute(select(job_table.c.edition, job_table.c.grid).where(job_table.c.id == job)).one()
+            return self._grid(job, row.edition, row.grid)
+
+        return grid_of
+
+    def _grid(self, job: str, edition: int, text: str) -> Grid:
+        with self._lock:
+            known = self._grids.get((job, edition))
+            if known is None:
+                known = self._grids[job, edition] = Grid.of(json.loads(text))
+            self._grids.move_to_end((job, edition))
+            while len(self._grids) > GRIDS_KEPT:
+                self._grids.popitem(last=False)
+        return known

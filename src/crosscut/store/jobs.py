@@ -1,0 +1,239 @@
+"""Jobs as their owners handle them: submitted, cancelled, tried again, extended, deleted.
+
+Functions over an open transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import delete, exists, func, insert, or_, select, update
+
+from crosscut.store import queue
+from crosscut.store.schema import boxes, jobs, needs, outputs, slots, work
+from crosscut.units import JobRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+
+    from crosscut.store.schema import AnyRow
+
+RETRIED_AT_ONCE = 100
+"""Variations in a batch of those that failed."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A checked request with all that the store must know of it."""
+
+    owner: str
+    mode: Literal["make", "plan"]
+    task_name: str
+    body: Mapping[str, Any]
+    local: bool
+    base: str | None
+    destination: str
+    folder: str
+    total: int
+    webhook: Mapping[str, Any] | None = None
+    passthrough: str | None = None
+    idempotency_key: str | None = None
+    idempotency_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    id: str
+    created: bool
+    """False: the same request with the same Idempotency-Key was there already."""
+    same: bool
+    """False: the Idempotency-Key belongs to another request."""
+
+
+def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
+    """One row; the scheduler does the rest."""
+    if wanted.idempotency_key is not None:
+        known = select(jobs.c.id, jobs.c.idempotency_hash).where(
+            jobs.c.owner == wanted.owner, jobs.c.idempotency_key == wanted.idempotency_key
+        )
+        if row := db.execute(known).one_or_none():
+            return Submitted(row.id, created=False, same=row.idempotency_hash == wanted.idempotency_hash)
+    job = f"job_{secrets.token_hex(10)}"
+    db.execute(
+        insert(jobs).values(
+            id=job,
+            owner=wanted.owner,
+            mode=wanted.mode,
+            task_name=wanted.task_name,
+            state="queued",
+            phase="queued",
+            created=now,
+            body=json.dumps(wanted.body),
+            local=wanted.local,
+            base=wanted.base,
+            destination=wanted.destination,
+            folder=wanted.folder,
+            place=place_of(wanted.destination, wanted.folder),
+            idempotency_key=wanted.idempotency_key,
+            idempotency_hash=wanted.idempotency_hash,
+            webhook=json.dumps(wanted.webhook) if wanted.webhook else None,
+            passthrough=wanted.passthrough,
+            total=wanted.total,
+        )
+    )
+    return Submitted(job, created=True, same=True)
+
+
+def place_of(destination: str, folder: str) -> str:
+    return hashlib.sha256(f"{destination}\n{folder}".encode()).hexdigest()
+
+
+def record_of(row: AnyRow) -> JobRecord:
+    return JobRecord(
+        id=row.id,
+        owner=row.owner,
+        created=row.created,
+        body=json.loads(row.body),
+        extensions=json.loads(row.extensions),
+        local=bool(row.local),
+        base=row.base,
+        destination=row.destination,
+        folder=row.folder,
+        plan=row.plan,
+        edition=row.edition,
+    )
+
+
+def next_in(db: Connection, most: int) -> AnyRow | None:
+    """The next job to be let in while fewer than `most` are: of the owner with the fewest inside, the oldest."""
+    query = select(jobs.c.owner, func.count()).where(jobs.c.phase.not_in(("queued", "ended"))).group_by(jobs.c.owner)
+    inside: dict[str, int] = dict(db.execute(query).all())
+    if sum(inside.values()) >= most:
+        return None
+    heads = (
+        select(jobs.c.owner, func.min(jobs.c.seq).label("seq"))
+        .where(jobs.c.phase == "queued", jobs.c.state != "cancelled")
+        .group_by(jobs.c.owner)
+    )
+    head = min(db.execute(heads), key=lambda one: (inside.get(one.owner, 0), one.seq), default=None)
+    if head is None:
+        return None
+    return db.execute(select(jobs).where(jobs.c.seq == head.seq).with_for_update()).one()
+
+
+def cancel(db: Connection, job: str, now: float) -> bool:
+    """Nothing new starts; what is in hand is told at its next heartbeat; what is made stays."""
+    changed = db.execute(
+        update(jobs)
+        .where(jobs.c.id == job, jobs.c.state.in_(("queued", "running")))
+        .values(state="cancelled", ended=now, version=jobs.c.version + 1)
+    ).rowcount
+    if not changed:
+        return False
+    db.execute(
+        update(jobs).where(jobs.c.id == job, jobs.c.phase == "queued", jobs.c.plan.is_(None)).values(phase="ended")
+    )
+    _want_nothing(db, job)
+    return True
+
+
+def _want_nothing(db: Connection, job: str) -> None:
+    for table in (needs, slots):
+        db.execute(update(table).where(table.c.job == job, table.c.state == "wait").values(state="off"))
+    wanted = or_(
+        exists().where(needs.c.key == work.c.key, needs.c.state == "wait"),
+        exists().where(slots.c.key == work.c.key, slots.c.state == "wait"),
+    )
+    # Preparations that other jobs want stay; whoever works on one of the others learns it from the heartbeat.
+    db.execute(delete(work).where(work.c.kind.in_(queue.PREPARATIONS), work.c.state != "done", ~wanted))
+
+
+def retry(db: Connection, row: AnyRow, now: float) -> dict[str, int]:
+    """Do again what failed or was cancelled; what was made stays. The job must have come to rest."""
+    failed = list(
+        db.scalars(
+            select(outputs.c.variation)
+            .where(outputs.c.job == row.seq, outputs.c.error.is_not(None))
+            .order_by(outputs.c.variation)
+        )
+    )
+    lost = delete(needs).where(needs.c.job == row.id, needs.c.state.in_(("failed", "off")))
+    preparations = db.execute(lost).rowcount
+    preparations += (
+        db.scalar(
+            select(func.count()).where(
+                slots.c.job == row.id, slots.c.state.in_(("failed", "off")), slots.c.key.is_not(None)
+            )
+        )
+        or 0
+    )
+    unmade = row.total - row.ok
+    if not unmade and not preparations:
+        return {"variations": 0, "preparations": 0}
+    db.execute(delete(outputs).where(outputs.c.job == row.seq, outputs.c.error.is_not(None)))
+    for start in range(0, len(failed), RETRIED_AT_ONCE):
+        indexes = failed[start : start + RETRIED_AT_ONCE]
+        queue.add(db, "batch", row.id, {"indexes": indexes}, now, size=len(indexes), allowed=3_600.0)
+    db.execute(
+        update(jobs)
+        .where(jobs.c.id == row.id)
+        .values(
+            state="running" if row.started else "queued",
+            phase="queued",
+            ended=None,
+            failed=0,
+            doomed=0,
+            errors=json.dumps({"made": {}, "doomed": {}}),
+            manifest_problem=None,
+            failure_told=False,
+            end_told=False,
+            version=jobs.c.version + 1,
+        )
+    )
+    return {"variations": unmade, "preparations": preparations}
+
+
+def extend(db: Connection, row: AnyRow, addition: Mapping[str, Any], total: int) -> None:
+    """Keep the addition; the job is let in again, for its plan to take in what is new."""
+    extensions = [*json.loads(row.extensions), addition]
+    db.execute(
+        update(jobs)
+        .where(jobs.c.id == row.id)
+        .values(
+            extensions=json.dumps(extensions),
+            total=total,
+            state="running",
+            phase="queued",
+            ended=None,
+            end_told=False,
+            version=jobs.c.version + 1,
+        )
+    )
+
+
+def remove(db: Connection, row: AnyRow) -> None:
+    """Forget a job; files that were delivered stay where they are."""
+    _want_nothing(db, row.id)
+    # What is done but not folded still counts for the totals.
+    db.execute(delete(work).where(work.c.job == row.id, work.c.kind.not_in(queue.PREPARATIONS), work.c.state != "done"))
+    for table in (needs, slots, boxes):
+        db.execute(delete(table).where(table.c.job == row.id))
+    db.execute(delete(outputs).where(outputs.c.job == row.seq))
+    db.execute(delete(jobs).where(jobs.c.id == row.id))
+
+
+def supersede(db: Connection, row: AnyRow) -> None:
+    """Remove earlier outputs of the same place that this job has too, and the jobs that have none left."""
+    mine = select(outputs.c.variation).where(outputs.c.job == row.seq)
+    others = select(jobs).where(jobs.c.place == row.place, jobs.c.seq < row.seq)
+    for other in list(db.execute(others)):
+        db.execute(delete(outputs).where(outputs.c.job == other.seq, outputs.c.variation.in_(mine)))
+        left = select(func.count()).select_from(outputs).where(outputs.c.job == other.seq, outputs.c.error.is_(None))
+        if not db.scalar(left):
+            remove(db, other)

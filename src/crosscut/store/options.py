@@ -1,0 +1,37 @@
+"""How the store paces work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crosscut.units import Kind
+
+
+@dataclass(frozen=True)
+class Options:
+    processors: int = 1
+    """Units of the processor lane that can run at once."""
+    window: int = 4
+    """Batches kept ready for each job."""
+    batch: int = 0
+    """Variations in a batch; 0: as many as are worth a few seconds."""
+    admitted: int = 256
+    """Jobs whose work is in the queue at the same time; later ones wait their turn, fair between owners."""
+    lease_seconds: float = 60.0
+    source_seconds: float = 900.0
+    """How long a download may take."""
+    slack: float = 300.0
+    """Seconds beyond what a unit may take by itself before its worker is called hung."""
+
+    def allowed(self, kind: Kind, payload: Mapping[str, Any] | None = None) -> float:
+        """Seconds one attempt may take."""
+        own = {"source": self.source_seconds, "batch": 30.0 * len((payload or {}).get("indexes", ()))}.get(kind, 0.0)
+        if kind == "segment" and payload:
+            # Four times the processor time that `Workshop.run` gives.
+            own = 4 * (120 + 60 * float(Fraction(payload["facts"]["video"]["duration"])))
+        return own + self.slack

@@ -1,0 +1,422 @@
+"""From a job to units of work: what it needs, what its plan says, the batches its ready clips allow, its end.
+
+Functions over an open transaction. Variations are never rows up front: when a clip becomes ready it opens a box, the
+combinations with what was ready before it, and batches are cut from boxes as there is room for them.
+"""
+
+from __future__ import annotations
+
+import json
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, exists, func, insert, select, update
+
+from crosscut.store import queue, reading
+from crosscut.store.schema import boxes, jobs, needs, slots, work
+from crosscut.wants import request_of, wants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Connection
+
+    from crosscut.grid import Grid
+    from crosscut.store.options import Options
+    from crosscut.store.schema import AnyRow
+    from crosscut.units import Failure, JobRecord
+
+BATCH_SECONDS = 5.0
+"""Batches aim at so much work: little enough to lose, enough to be worth handing out."""
+
+MOST_IN_BATCH = 100
+FIRST_BATCH = 16
+"""Variations in a batch while nobody knows yet how long one takes."""
+
+REASONS_KEPT = 20
+
+
+def admit(db: Connection, record: JobRecord, options: Options, now: float) -> None:
+    """Let a job's preparations into the queue; those that another job waits for are shared."""
+    request = request_of(record)
+    known = set(db.scalars(select(needs.c.key).where(needs.c.job == record.id)))
+    fresh = [want for want in wants(record, request) if want.key not in known]
+    if fresh:
+        rows = [
+            {
+                "job": record.id,
+                "key": want.key,
+                "kind": want.kind,
+                "name": want.name,
+                "position": len(known) + number,
+                "state": "wait",
+            }
+            for number, want in enumerate(fresh)
+        ]
+        db.execute(insert(needs), rows)
+    for want in fresh:
+        queue.add(db, want.kind, None, want.payload, now, key=want.key, allowed=options.allowed(want.kind))
+    db.execute(update(jobs).where(jobs.c.id == record.id).values(phase="gather", version=jobs.c.version + 1))
+
+
+def gathered(db: Connection, options: Options, now: float) -> None:
+    """Jobs that wait for no source or line any more get their plan drawn."""
+    waiting = exists().where(needs.c.job == jobs.c.id, needs.c.state == "wait")
+    for job in list(db.scalars(select(jobs.c.id).where(jobs.c.phase == "gather", ~waiting))):
+        changed = db.execute(
+            update(jobs).where(jobs.c.id == job, jobs.c.phase == "gather").values(phase="plan")
+        ).rowcount
+        if changed:
+            queue.add(db, "plan", job, {}, now, allowed=options.allowed("plan"))
+
+
+def prepared(db: Connection, key: str, result: Mapping[str, Any] | None, failure: Failure | None) -> None:
+    """A source or line has ended: tell every job that waits for it."""
+    db.execute(
+        update(needs)
+        .where(needs.c.key == key, needs.c.state == "wait")
+        .values(
+            state="failed" if failure else "done",
+            result=None if result is None or failure else json.dumps(result),
+            error=failure.public if failure else None,
+        )
+    )
+
+
+# The plan
+
+
+def decided(db: Connection, job: AnyRow, result: Mapping[str, Any], grid: Grid, options: Options, now: float) -> None:
+    """Keep the plan; clips that must be encoded get units, those that need nothing open their boxes at once."""
+    refused = result["refused"]
+    errors = json.loads(job.errors) if not refused else {"made": {}, "doomed": {refused: len(grid)}}
+    over = bool(refused) or job.mode == "plan"
+    db.execute(
+        update(jobs)
+        .where(jobs.c.id == job.id)
+        .values(
+            plan=result["plan"],
+            edition=jobs.c.edition + 1,
+            grid=json.dumps(grid.as_json()),
+            estimate=json.dumps(result["estimate"]),
+            total=len(grid),
+            errors=json.dumps(errors),
+            phase="ended" if over else "make",
+            version=jobs.c.version + 1,
+            **({"state": "failed" if refused and job.mode != "plan" else "done", "ended": now} if over else {}),
+        )
+    )
+    if over:
+        return
+    _place_slots(db, job.id, result, grid, options, now)
+    for target in range(grid.targets):
+        fresh = select(slots.c.block, slots.c.choice).where(
+            slots.c.job == job.id, slots.c.target == target, slots.c.state == "ready", slots.c.ord.is_(None)
+        )
+        waiting = {(block, choice) for block, choice in db.execute(fresh)}
+        for block, choice in grid.order():
+            if (block, choice) in waiting:
+                _number(db, job.id, target, block, choice)
+        open_boxes(db, job.id, target, grid)
+    _rescue(db, job, grid, options, now)
+    count_doomed(db, job.id, grid)
+
+
+def _rescue(db: Connection, job: AnyRow, grid: Grid, options: Options, now: float) -> None:
+    """What lacks a usable clip now, but was made into this place before, may be kept: have it looked at."""
+    failed = reading.broken(db, job.id)
+    reasons: dict[str, int] = {}
+    indexes = []
+    for index in reading.made_before(db, job.id, len(grid)) if failed else ():
+        stage, position, target = grid.place(index)
+        clips = enumerate(grid.combination(stage, position))
+        reason = next((failed[target, *clip] for clip in clips if (target, *clip) in failed), None)
+        if reason is not None:
+            indexes.append(index)
+            reasons[reason] = reasons.get(reason, 0) + 1
+    for start in range(0, len(indexes), MOST_IN_BATCH):
+        some = indexes[start : start + MOST_IN_BATCH]
+        queue.add(
+            db,
+            "batch",
+            job.id,
+            {"indexes": some},
+            now,
+            size=len(some),
+            allowed=options.allowed("batch", {"indexes": some}),
+        )
+    db.execute(update(jobs).where(jobs.c.id == job.id).values(rescued=json.dumps(reasons)))
+
+
+def _place_slots(db: Connection, job: str, result: Mapping[str, Any], grid: Grid, options: Options, now: float) -> None:
+    table = select(slots.c.target, slots.c.block, slots.c.choice, slots.c.state).where(slots.c.job == job)
+    known = {(row.target, row.block, row.choice): row.state for row in db.execute(table)}
+    rows = [
+        {
+            "job": job,
+            "target": target,
+            "block": block,
+            "choice": choice,
+            "key": key,
+            "error": problem,
+            "state": "failed" if problem else "wait" if key else "ready",
+        }
+        for target, block, choice, key, problem in result["slots"]
+        if known.get((target, block, choice)) in (None, "failed", "off")
+    ]
+    for row in rows:
+        if (row["target"], row["block"], row["choice"]) in known:
+            db.execute(
+                delete(slots).where(*(slots.c[name] == row[name] for name in ("job", "target", "block", "choice")))
+            )
+    if rows:
+        db.execute(insert(slots), rows)
+    order = {place: number for number, place in enumerate(grid.order())}
+    rows.sort(key=lambda row: order.get((row["block"], row["choice"]), len(order)))
+    for key in dict.fromkeys(row["key"] for row in rows if row["state"] == "wait"):
+        payload = result["segments"][key]
+        queue.add(db, "segment", None, payload, now, key=key, allowed=options.allowed("segment", payload))
+
+
+def _number(db: Connection, job: str, target: int, block: int, choice: int) -> None:
+    """Give a ready slot the next number among the ready ones."""
+    last = db.scalar(select(func.max(slots.c.ord)).where(slots.c.job == job, slots.c.target == target))
+    here = and_(slots.c.job == job, slots.c.target == target, slots.c.block == block, slots.c.choice == choice)
+    db.execute(update(slots).where(here).values(ord=0 if last is None else last + 1))
+
+
+def open_boxes(db: Connection, job: str, target: int, grid: Grid) -> None:
+    """A box for every ready slot in every stage, where there is none yet."""
+    ready = list(
+        db.execute(
+            select(slots.c.block, slots.c.choice, slots.c.ord)
+            .where(slots.c.job == job, slots.c.target == target, slots.c.ord.is_not(None))
+            .order_by(slots.c.ord)
+        )
+    )
+    known = {
+        (stage, number)
+        for stage, number in db.execute(
+            select(boxes.c.stage, boxes.c.ord).where(boxes.c.job == job, boxes.c.target == target)
+        )
+    }
+    blocks = len(grid.stages[0].ranges)
+    for stage in range(len(grid.stages)):
+        before: list[list[int]] = [[] for _ in range(blocks)]
+        for block, choice, number in ready:
+            if (stage, number) not in known:
+                size = len(grid.members(stage, block, choice, before))
+                db.execute(
+                    insert(boxes).values(
+                        job=job, stage=stage, target=target, ord=number, block=block, choice=choice, size=size, cursor=0
+                    )
+                )
+            before[block].append(choice)
+
+
+def segment_ended(db: Connection, key: str, failure: Failure | None, grid_of: Callable[[str], Grid]) -> None:
+    """A segment is there, or cannot be made: every slot that waited for it goes on."""
+    rows = list(
+        db.execute(
+            select(slots).where(slots.c.key == key, slots.c.state == "wait").order_by(slots.c.job).with_for_update()
+        )
+    )
+    changed: dict[str, set[int]] = {}
+    for row in rows:
+        here = and_(*(slots.c[name] == getattr(row, name) for name in ("job", "target", "block", "choice")))
+        if failure:
+            db.execute(update(slots).where(here).values(state="failed", error=failure.public))
+        else:
+            db.execute(update(slots).where(here).values(state="ready"))
+            _number(db, row.job, row.target, row.block, row.choice)
+        changed.setdefault(row.job, set()).add(row.target)
+    for job, targets in changed.items():
+        grid = grid_of(job)
+        if failure:
+            count_doomed(db, job, grid)
+        else:
+            for target in targets:
+                open_boxes(db, job, target, grid)
+        db.execute(update(jobs).where(jobs.c.id == job).values(version=jobs.c.version + 1))
+
+
+def count_doomed(db: Connection, job: str, grid: Grid) -> None:
+    """How many variations lack a usable clip, by the first clip that is to blame."""
+    failed = list(
+        db.execute(
+            select(slots.c.target, slots.c.block, slots.c.choice, slots.c.error)
+            .where(slots.c.job == job, slots.c.state == "failed")
+            .order_by(slots.c.target, slots.c.block, slots.c.choice)
+        )
+    )
+    reasons: dict[str, int] = {}
+    total = 0
+    clips = [max(stage.ranges[block][1] for stage in grid.stages) for block in range(len(grid.stages[0].ranges))]
+    for target in {row.target for row in failed}:
+        usable = [set(range(count)) for count in clips]
+        left = grid.possible(usable)
+        for row in failed:
+            if row.target != target:
+                continue
+            usable[row.block].discard(row.choice)
+            remaining = grid.possible(usable)
+            if left > remaining:
+                reasons[row.error] = reasons.get(row.error, 0) + left - remaining
+            total += left - remaining
+            left = remaining
+    told = db.execute(select(jobs.c.errors, jobs.c.rescued).where(jobs.c.id == job)).one()
+    errors = json.loads(told.errors)
+    for reason, count in json.loads(told.rescued).items():
+        reasons[reason] = reasons.get(reason, 0) - count
+        total -= count
+    kept = dict(sorted(filter(itemgetter(1), reasons.items()), key=lambda one: -one[1])[:REASONS_KEPT])
+    document = json.dumps({"made": errors.get("made", {}), "doomed": kept})
+    db.execute(update(jobs).where(jobs.c.id == job).values(doomed=total, errors=document))
+
+
+# Batches
+
+
+def cut(
+    db: Connection, grid_of: Callable[[str], Grid], claim: Callable[[str, str, str], bool], options: Options, now: float
+) -> None:
+    """Keep a few batches ready for every job that has combinations to make and the place to itself.
+
+    `claim` (job, destination, folder) says whether the place is free of other processes.
+    """
+    older = jobs.alias()
+    taken = exists().where(
+        older.c.place == jobs.c.place,
+        older.c.seq < jobs.c.seq,
+        older.c.phase.not_in(("ended", "queued")),
+        older.c.mode == "make",
+    )
+    still = exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size)
+    waiting = (
+        select(func.count())
+        .where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state == "ready")
+        .scalar_subquery()
+    )
+    query = select(
+        jobs.c.id,
+        jobs.c.edition,
+        jobs.c.destination,
+        jobs.c.folder,
+        jobs.c.total,
+        jobs.c.ok,
+        jobs.c.kept,
+        jobs.c.spent,
+        waiting.label("waiting"),
+    ).where(jobs.c.state == "running", jobs.c.phase.in_(("make", "queued", "gather", "plan")), still, ~taken)
+    for job in list(db.execute(query)):
+        if job.waiting >= options.window or not claim(job.id, job.destination, job.folder):
+            continue
+        size = options.batch or _batch_size(job, options.processors)
+        for _ in range(options.window - job.waiting):
+            indexes = _take(db, job.id, size, grid_of(job.id))
+            if not indexes:
+                break
+            queue.add(
+                db,
+                "batch",
+                job.id,
+                {"indexes": indexes, "edition": job.edition},
+                now,
+                size=len(indexes),
+                allowed=options.allowed("batch", {"indexes": indexes}),
+            )
+
+
+def _batch_size(job: AnyRow, processors: int) -> int:
+    made = job.ok - job.kept
+    spent = json.loads(job.spent)
+    seconds: float = sum(spent.get(stage, (0, 0.0))[1] for stage in ("deliver", "mix", "tail"))
+    size: int = FIRST_BATCH if made < FIRST_BATCH else round(BATCH_SECONDS / max(seconds / made, 1e-3))
+    # A small job shall use all processors, several times: they do not end at the same moment.
+    most: int = -(-job.total // (4 * processors))
+    return max(1, min(size, MOST_IN_BATCH, most))
+
+
+def _take(db: Connection, job: str, size: int, grid: Grid) -> list[int]:
+    """The next variations, from the oldest open boxes; each is taken once, whoever else takes at the same time."""
+    taken: list[int] = []
+    query = (
+        select(boxes)
+        .where(boxes.c.job == job, boxes.c.cursor < boxes.c.size)
+        .order_by(boxes.c.stage, boxes.c.ord, boxes.c.target)
+    )
+    for box in db.execute(query.limit(size)):
+        stop = min(box.size, box.cursor + size - len(taken))
+        here = and_(
+            boxes.c.job == job, boxes.c.stage == box.stage, boxes.c.target == box.target, boxes.c.ord == box.ord
+        )
+        moved = db.execute(update(boxes).where(here, boxes.c.cursor == box.cursor).values(cursor=stop)).rowcount
+        if moved:
+            taken += _members(db, box, grid).indexes(box.cursor, stop, box.target)
+        if len(taken) >= size:
+            break
+    return taken
+
+
+def _members(db: Connection, box: AnyRow, grid: Grid) -> Any:
+    before: list[list[int]] = [[] for _ in grid.stages[0].ranges]
+    query = select(slots.c.block, slots.c.choice).where(
+        slots.c.job == box.job, slots.c.target == box.target, slots.c.ord < box.ord
+    )
+    for block, choice in db.execute(query):
+        before[block].append(choice)
+    return grid.members(box.stage, box.block, box.choice, before)
+
+
+# The end
+
+
+def ending(db: Connection, options: Options, now: float) -> None:
+    """Jobs of which nothing is left to do, or that were cancelled and have come to rest, get their manifest."""
+    for job in list(db.execute(select(jobs.c.id, jobs.c.plan, jobs.c.state).where(_all_made()))):
+        _close(db, job, options, now)
+    running = exists().where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state.in_(("running", "done")))
+    at_rest = and_(jobs.c.state == "cancelled", jobs.c.phase.not_in(("close", "ended")), ~running)
+    for job in list(db.execute(select(jobs.c.id, jobs.c.plan, jobs.c.state).where(at_rest))):
+        _close(db, job, options, now)
+
+
+def _all_made() -> Any:
+    # Open boxes are looked at before open work: cutting moves from the first to the second.
+    return and_(
+        jobs.c.phase == "make",
+        jobs.c.state == "running",
+        ~exists().where(slots.c.job == jobs.c.id, slots.c.state == "wait"),
+        ~exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size),
+        ~exists().where(work.c.job == jobs.c.id, work.c.kind == "batch"),
+    )
+
+
+def _close(db: Connection, job: AnyRow, options: Options, now: float) -> None:
+    if job.plan is None:
+        db.execute(update(jobs).where(jobs.c.id == job.id).values(phase="ended", ended=now, version=jobs.c.version + 1))
+        return
+    changed = db.execute(
+        update(jobs).where(jobs.c.id == job.id, jobs.c.phase.not_in(("close", "ended"))).values(phase="close")
+    ).rowcount
+    if changed:
+        payload = {
+            "cancelled": job.state == "cancelled",
+            "broken": [[*slot, why] for slot, why in reading.broken(db, job.id).items()],
+        }
+        queue.add(db, "manifest", job.id, payload, now, allowed=options.allowed("manifest"))
+
+
+def over(db: Connection, job: str, problem: str | None, now: float) -> None:
+    """The manifest is written, or cannot be: the job has ended."""
+    row = db.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
+    if row is None or row.phase != "close":
+        return
+    state = row.state if row.state == "cancelled" else "done" if row.ok else "failed"
+    db.execute(
+        update(jobs)
+        .where(jobs.c.id == job)
+        .values(
+            phase="ended", state=state, ended=now, manifest_problem=problem, end_told=False, version=jobs.c.version + 1
+        )
+    )

@@ -1,0 +1,430 @@
+"""Units of work: handing out fairly, taking in hand, handing in, and getting back what was lost.
+
+Functions over an open transaction. Every write by a worker is fenced by the attempt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+
+from crosscut.store.schema import destinations, jobs, needs, outputs, slots, totals, work
+from crosscut.units import LANES, Failure, Outcome, Output, Spent, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from crosscut.store.schema import AnyRow
+    from crosscut.units import Kind, Lane
+
+PREPARATIONS = ("source", "speech", "segment")
+"""Kinds that belong to nobody: jobs want them by key."""
+
+MOST_TRIES = 5
+MOST_CRASHES = 4
+"""A unit whose worker died so often is to blame itself."""
+
+LONGEST_PAUSE = 300.0
+"""Seconds between two tries."""
+
+WEBHOOK_PAUSES = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0)
+"""Seconds before each further try of a webhook: about a day in all."""
+
+CRASHED = Failure("engine", "crashed", "the process that worked on it died again and again: report this, with the log")
+FOLDED_AT_ONCE = 500
+REASONS_KEPT = 20
+
+
+def add(
+    db: Connection,
+    kind: Kind,
+    job: str | None,
+    payload: Mapping[str, Any],
+    now: float,
+    *,
+    key: str | None = None,
+    allowed: float = 600.0,
+    size: int = 1,
+    not_before: float = 0.0,
+    tries: int = 0,
+) -> None:
+    """Put a unit into the queue unless one with its key is there; without `key` it is like no other."""
+    key = key or secrets.token_hex(16)
+    if db.scalar(select(work.c.id).where(work.c.key == key)) is not None:
+        return
+    db.execute(
+        insert(work).values(
+            key=key,
+            kind=kind,
+            lane=LANES[kind],
+            job=job,
+            payload=json.dumps(payload),
+            size=size,
+            allowed=allowed,
+            state="ready",
+            not_before=not_before,
+            ready_since=max(now, not_before),
+            tries=tries,
+        )
+    )
+
+
+# Handing out
+
+
+def counts(db: Connection, lane: Lane) -> tuple[int, int]:
+    """How many units of `lane` are queued and running."""
+    found = db.execute(
+        select(work.c.state, func.count())
+        .where(work.c.state.in_(("queued", "running")), work.c.lane == lane)
+        .group_by(work.c.state)
+    )
+    by_state: dict[str, int] = dict(found.all())
+    return by_state.get("queued", 0), by_state.get("running", 0)
+
+
+def lease(db: Connection, lane: Lane, now: float, ttl: float) -> tuple[int, int] | None:
+    """Hand out the next unit: of the job with the fewest in hand, then of the one that had its turn longest ago."""
+    query = (
+        select(work.c.job, func.count())
+        .where(work.c.state.in_(("queued", "running")), work.c.lane == lane)
+        .group_by(work.c.job)
+    )
+    in_hand: dict[str, int] = dict(db.execute(query).all())
+    best: dict[str, tuple[int, int]] = {}
+    for job, rank, unit in _candidates(db, lane, now):
+        best[job] = min(best.get(job, (rank, unit)), (rank, unit))
+    if not best:
+        return None
+    served: dict[str, float] = dict(db.execute(select(jobs.c.id, jobs.c.served).where(jobs.c.id.in_(best))).all())
+    job = min(best, key=lambda one: (in_hand.get(one, 0), served.get(one, 0.0), best[one]))
+    _, unit = best[job]
+    db.execute(update(jobs).where(jobs.c.id == job).values(served=max(served.values(), default=0.0) + 1.0))
+    attempt = db.scalar(
+        update(work)
+        .where(work.c.id == unit, work.c.state == "ready")
+        .values(state="queued", attempt=work.c.attempt + 1, job=job, lease=now + ttl)
+        .returning(work.c.attempt)
+    )
+    return None if attempt is None else (unit, attempt)
+
+
+def _candidates(db: Connection, lane: Lane, now: float) -> list[tuple[str, int, int]]:
+    """For each job (job, rank, unit): its own units come before preparations, both oldest first."""
+    ready = and_(work.c.state == "ready", work.c.lane == lane, work.c.not_before <= now)
+    paused = exists().where(destinations.c.key == jobs.c.place, destinations.c.not_before > now, work.c.kind == "batch")
+    own = (
+        select(work.c.job, func.min(work.c.id))
+        .join(jobs, jobs.c.id == work.c.job)
+        .where(ready, work.c.kind.not_in(PREPARATIONS), ~paused, ~_stopped())
+        .group_by(work.c.job)
+    )
+    wanted: Sequence[Any] = (
+        (needs, ("source", "speech")),
+        (slots, ("segment",)),
+    )
+    found = [(job, 0, unit) for job, unit in db.execute(own)]
+    for table, kinds in wanted:
+        query = (
+            select(table.c.job, func.min(work.c.id))
+            .join(work, and_(work.c.key == table.c.key, table.c.state == "wait"))
+            .where(ready, work.c.kind.in_(kinds))
+            .group_by(table.c.job)
+        )
+        found += [(job, 1, unit) for job, unit in db.execute(query)]
+    return found
+
+
+def _stopped() -> Any:
+    """A batch or plan of a cancelled job: kept, in case the job is tried again, but not done."""
+    return and_(jobs.c.state == "cancelled", work.c.kind.in_(("batch", "plan")))
+
+
+# In hand
+
+
+def start(db: Connection, unit: int, attempt: int, worker: str, now: float, ttl: float) -> Unit | None:
+    row = db.execute(
+        update(work)
+        .where(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued")
+        .values(state="running", worker=worker, lease=now + ttl, deadline=now + work.c.allowed, fraction=0.0)
+        .returning(work.c.kind, work.c.job, work.c.payload)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.kind in ("batch", "plan") and db.scalar(select(jobs.c.state).where(jobs.c.id == row.job)) == "cancelled":
+        db.execute(_unassigned(now).where(work.c.id == unit))
+        return None
+    if row.kind not in ("webhook", "manifest"):
+        begun = update(jobs).where(jobs.c.id == row.job, jobs.c.state == "queued")
+        db.execute(begun.values(state="running", started=now, version=jobs.c.version + 1))
+    return Unit(unit, attempt, row.kind, row.job, json.loads(row.payload))
+
+
+def beat(db: Connection, unit: int, attempt: int, fraction: float, now: float, ttl: float) -> bool:
+    row = db.execute(
+        update(work)
+        .where(work.c.id == unit, work.c.attempt == attempt, work.c.state == "running")
+        .values(lease=now + ttl, fraction=fraction)
+        .returning(work.c.kind, work.c.job)
+    ).one_or_none()
+    if row is None:
+        return False
+    if row.kind != "batch":
+        return True
+    return db.scalar(select(jobs.c.state).where(jobs.c.id == row.job)) == "running"
+
+
+def held_by(db: Connection, unit: int, attempt: int) -> AnyRow | None:
+    """The unit's row if that attempt still has it; locked until the transaction ends."""
+    return db.execute(
+        select(work).where(work.c.id == unit, work.c.attempt == attempt, work.c.state == "running").with_for_update()
+    ).one_or_none()
+
+
+def close(db: Connection, row: AnyRow, outcome: Outcome, **counted: Any) -> None:
+    """The unit is over: what it spent waits to be folded into its job."""
+    done = {
+        "spent": {stage: [spent.count, spent.seconds] for stage, spent in outcome.spent.items()},
+        "meters": dict(outcome.meters),
+        **counted,
+    }
+    db.execute(
+        update(work)
+        .where(work.c.id == row.id)
+        # The key is free again: the same piece may be wanted anew before the fold.
+        .values(state="done", key=f"done/{row.id}", payload="{}", done=json.dumps(done))
+    )
+
+
+def try_again(db: Connection, row: AnyRow, failure: Failure, now: float) -> bool:
+    """Put it back for a later try; False when that cannot help (any more)."""
+    limit = len(WEBHOOK_PAUSES) if row.kind == "webhook" else MOST_TRIES - 1
+    if not failure.retryable or row.tries >= limit:
+        return False
+    pause = pause_before(row, failure)
+    if failure.everyone:
+        pause_destination(db, row.job, now + pause)
+    db.execute(
+        update(work)
+        .where(work.c.id == row.id)
+        .values(
+            state="ready",
+            worker=None,
+            lease=None,
+            deadline=None,
+            fraction=0.0,
+            not_before=now + pause,
+            ready_since=now + pause,
+            # Waiting because all have to is no failure of this unit.
+            tries=row.tries if failure.everyone else row.tries + 1,
+        )
+    )
+    return True
+
+
+def pause_before(row: AnyRow, failure: Failure) -> float:
+    """Seconds until the next try: doubling, spread by half, or what the other side asked for."""
+    if failure.after is not None:
+        return max(0.0, min(failure.after, LONGEST_PAUSE))
+    if row.kind == "webhook":
+        return WEBHOOK_PAUSES[min(row.tries, len(WEBHOOK_PAUSES) - 1)]
+    spread = 0.5 + hashlib.blake2b(f"{row.id}/{row.attempt}".encode(), digest_size=1).digest()[0] / 255
+    return float(min(LONGEST_PAUSE, 2.0**row.tries) * spread)
+
+
+def pause_destination(db: Connection, job: str, until: float) -> None:
+    place = db.scalar(select(jobs.c.place).where(jobs.c.id == job))
+    if place is None:
+        return
+    known = db.scalar(select(destinations.c.not_before).where(destinations.c.key == place))
+    if known is None:
+        db.execute(insert(destinations).values(key=place, not_before=until))
+    elif known < until:
+        db.execute(update(destinations).where(destinations.c.key == place).values(not_before=until))
+
+
+# Getting back
+
+
+def give_back(db: Connection, worker: str, now: float) -> None:
+    """Return to the queue what a worker had in hand when it was asked to stop."""
+    db.execute(_unassigned(now).where(work.c.worker == worker, work.c.state == "running"))
+
+
+def all_back(db: Connection, now: float) -> None:
+    """At the start of the one process that hands out work: whatever was out is back."""
+    db.execute(_unassigned(now).where(work.c.state.in_(("queued", "running"))))
+
+
+def _unassigned(now: float) -> Any:
+    return update(work).values(
+        state="ready", worker=None, lease=None, deadline=None, fraction=0.0, not_before=0.0, ready_since=now
+    )
+
+
+def in_hand(db: Connection, worker: str) -> list[AnyRow]:
+    return list(db.execute(select(work).where(work.c.worker == worker, work.c.state == "running").with_for_update()))
+
+
+def expired(db: Connection, now: float) -> None:
+    """Leases that ran out: the message was lost, or the worker is gone or asleep; its late result is fenced."""
+    db.execute(_unassigned(now).where(work.c.state.in_(("queued", "running")), work.c.lease < now))
+
+
+def hung(db: Connection, now: float) -> list[str]:
+    """Workers that have had a unit in hand for longer than is allowed."""
+    query = select(work.c.worker).distinct().where(work.c.state == "running", work.c.deadline < now)
+    return [worker for worker in db.scalars(query) if worker]
+
+
+def crashed(db: Connection, row: AnyRow, now: float) -> bool:
+    """Note that a worker died over this unit; False when it has killed enough of them."""
+    crashes = row.crashes + 1
+    if crashes >= MOST_CRASHES:
+        return False
+    if row.kind == "batch" and crashes * 2 >= MOST_CRASHES and row.size > 1:
+        for index in json.loads(row.payload)["indexes"]:
+            add(db, "batch", row.job, {"indexes": [index]}, now, allowed=row.allowed)
+        db.execute(delete(work).where(work.c.id == row.id))
+        return True
+    db.execute(_unassigned(now).where(work.c.id == row.id))
+    db.execute(update(work).where(work.c.id == row.id).values(crashes=crashes))
+    return True
+
+
+# Results
+
+
+def record(db: Connection, job: int, made: Iterable[Output]) -> None:
+    """Write outputs; a later one of the same variation counts."""
+    rows = [
+        {
+            "job": job,
+            "variation": one.index,
+            "bytes": one.bytes,
+            "sha256": bytes.fromhex(one.sha256) if one.sha256 else None,
+            "recipe": bytes.fromhex(one.recipe) if one.recipe else None,
+            "loudness": one.loudness,
+            "true_peak": one.true_peak,
+            "seconds": one.seconds,
+            "kept": one.kept,
+            "error": json.dumps(failure_json(one.error)) if one.error else None,
+        }
+        for one in made
+    ]
+    if not rows:
+        return
+    indexes = [row["variation"] for row in rows]
+    db.execute(delete(outputs).where(outputs.c.job == job, outputs.c.variation.in_(indexes)))
+    db.execute(insert(outputs), rows)
+
+
+def output(row: AnyRow) -> Output:
+    return Output(
+        index=row.variation,
+        bytes=row.bytes,
+        sha256=bytes(row.sha256).hex() if row.sha256 else None,
+        recipe=bytes(row.recipe).hex() if row.recipe else None,
+        loudness=row.loudness,
+        true_peak=row.true_peak,
+        seconds=row.seconds,
+        kept=bool(row.kept),
+        error=Failure(**json.loads(row.error)) if row.error else None,
+    )
+
+
+def failure_json(failure: Failure) -> dict[str, Any]:
+    return {
+        "stage": failure.stage,
+        "code": failure.code,
+        "public": failure.public,
+        "retryable": failure.retryable,
+    }
+
+
+def fold(db: Connection, now: float) -> bool:
+    """Add what finished units made and spent to their jobs and to the totals; whether there was anything."""
+    rows = list(
+        db.execute(
+            select(work.c.id, work.c.job, work.c.done)
+            .where(work.c.state == "done")
+            .order_by(work.c.id)
+            .limit(FOLDED_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    by_job: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_job.setdefault(row.job, []).append(json.loads(row.done))
+    for job in sorted(by_job):
+        _fold_job(db, job, by_job[job], now)
+    if rows:
+        db.execute(delete(work).where(work.c.id.in_([row.id for row in rows])))
+    return bool(rows)
+
+
+def _fold_job(db: Connection, job: str, done: list[dict[str, Any]], now: float) -> None:
+    kept = select(jobs.c.spent, jobs.c.meters, jobs.c.errors, jobs.c.making)
+    row = db.execute(kept.where(jobs.c.id == job).with_for_update()).one_or_none()
+    spent: dict[str, list[float]] = json.loads(row.spent) if row else {}
+    meters: dict[str, float] = json.loads(row.meters) if row else {}
+    errors: dict[str, dict[str, int]] = {"made": {}, "doomed": {}} | (json.loads(row.errors) if row else {})
+    added = dict.fromkeys(("ok", "kept", "failed"), 0)
+    grown: dict[tuple[str, str], float] = {}
+    for one in done:
+        for stage, (count, seconds) in one["spent"].items():
+            total = spent.setdefault(stage, [0, 0.0])
+            total[0] += count
+            total[1] += seconds
+            for name, value in (("stage_count", count), ("stage_seconds", seconds)):
+                grown[name, stage] = grown.get((name, stage), 0.0) + value
+        for name, value in one["meters"].items():
+            meters[name] = meters.get(name, 0.0) + value
+            grown["meter", name] = grown.get(("meter", name), 0.0) + value
+        for name in added:
+            added[name] += one.get(name, 0)
+        for reason, count in one.get("errors", {}).items():
+            if reason in errors["made"] or len(errors["made"]) < REASONS_KEPT:
+                errors["made"][reason] = errors["made"].get(reason, 0) + count
+    for name in ("ok", "kept", "failed"):
+        if added[name]:
+            grown["variations", name] = added[name]
+    if row is not None:
+        db.execute(
+            update(jobs)
+            .where(jobs.c.id == job)
+            .values(
+                spent=json.dumps(spent),
+                meters=json.dumps(meters),
+                errors=json.dumps(errors),
+                **{name: jobs.c[name] + value for name, value in added.items()},
+                making=row.making or (now if added["ok"] else None),
+                version=jobs.c.version + 1,
+            )
+        )
+    for (name, label), value in sorted(grown.items()):
+        grow(db, name, label, value)
+
+
+def grow(db: Connection, name: str, label: str, value: float) -> None:
+    """Add to a total of the whole installation."""
+    here = and_(totals.c.name == name, totals.c.label == label)
+    changed = db.execute(update(totals).where(here).values(value=totals.c.value + value)).rowcount
+    if not changed:
+        db.execute(insert(totals).values(name=name, label=label, value=value))
+
+
+def spent_of(text: str) -> dict[str, Spent]:
+    return {stage: Spent(int(count), seconds) for stage, (count, seconds) in json.loads(text).items()}
+
+
+def open_for(job: str) -> Any:
+    """Whether a job still has units of its own, also ones that are not folded yet."""
+    return exists().where(work.c.job == job, or_(work.c.kind.not_in(PREPARATIONS), work.c.state == "done"))

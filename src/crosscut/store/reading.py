@@ -1,0 +1,202 @@
+"""What can be looked up: jobs, their outputs, numbers for the metrics. Functions over an open transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, distinct, func, select
+
+from crosscut.store import queue
+from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
+from crosscut.units import Found, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from crosscut.fields import Event
+    from crosscut.store.schema import AnyRow
+
+SUMMARY = tuple(
+    column
+    for column in jobs.c
+    if column.name not in ("body", "extensions", "plan", "grid", "estimate", "base", "webhook")
+)
+"""What a list shows; documents are left where they are."""
+
+
+def owned(db: Connection, job: str, owner: str | None, columns: Sequence[Any] = (jobs,)) -> AnyRow | None:
+    """The job, if it is that owner's; `owner` None is everybody."""
+    query = select(*columns).where(jobs.c.id == job)
+    return db.execute(query if owner is None else query.where(jobs.c.owner == owner)).one_or_none()
+
+
+def listed(
+    db: Connection, owner: str | None, state: str | None, task_name: str | None, before: int | None, limit: int
+) -> list[AnyRow]:
+    """Jobs, latest first."""
+    query = select(*SUMMARY).order_by(jobs.c.seq.desc()).limit(limit)
+    for value, condition in (
+        (owner, jobs.c.owner == owner),
+        (state, jobs.c.state == state),
+        (task_name, jobs.c.task_name == task_name),
+        (before, jobs.c.seq < (before or 0)),
+    ):
+        if value is not None:
+            query = query.where(condition)
+    return list(db.execute(query))
+
+
+def stages(db: Connection, job: str) -> dict[str, dict[str, float]]:
+    """Preparations by stage: how many there are, have ended and have failed; parts of those in hand count too."""
+    found: dict[str, dict[str, float]] = {
+        name: {"done": 0, "total": 0, "failed": 0} for name in ("source", "speech", "segment")
+    }
+    kinds = (
+        select(needs.c.kind, needs.c.state, func.count())
+        .where(needs.c.job == job)
+        .group_by(needs.c.kind, needs.c.state)
+    )
+    clips = (
+        select(slots.c.state, func.count(distinct(slots.c.key)))
+        .where(slots.c.job == job, slots.c.key.is_not(None))
+        .group_by(slots.c.state)
+    )
+    for kind, state, count in [*db.execute(kinds), *(("segment", *row) for row in db.execute(clips))]:
+        found[kind]["total"] += count
+        if state not in ("wait", "off"):
+            found[kind]["done"] += count
+        if state == "failed":
+            found[kind]["failed"] += count
+    running = (
+        select(func.sum(work.c.fraction))
+        .where(work.c.state == "running", work.c.kind == "segment")
+        .where(work.c.key.in_(select(slots.c.key).where(slots.c.job == job, slots.c.state == "wait")))
+    )
+    found["segment"]["done"] += db.scalar(running) or 0.0
+    return found
+
+
+def copied(db: Connection, job: str) -> int:
+    """Clips that are used as they came, counted once for each format."""
+    query = select(func.count()).where(slots.c.job == job, slots.c.key.is_(None), slots.c.state == "ready")
+    return db.scalar(query) or 0
+
+
+def found(db: Connection, job: str) -> list[Found]:
+    query = select(needs).where(needs.c.job == job).order_by(needs.c.position)
+    return [
+        Found(row.kind, row.name, json.loads(row.result) if row.result else None, row.error)
+        for row in db.execute(query)
+    ]
+
+
+def failed_needs(db: Connection, job: str) -> list[str]:
+    return list(db.scalars(select(needs.c.error).where(needs.c.job == job, needs.c.state == "failed")))
+
+
+def broken(db: Connection, job: str) -> dict[tuple[int, int, int], str]:
+    """Why clips could not be prepared, by (target, block, choice)."""
+    query = select(slots.c.target, slots.c.block, slots.c.choice, slots.c.error)
+    rows = db.execute(query.where(slots.c.job == job, slots.c.state == "failed"))
+    return {(row.target, row.block, row.choice): row.error for row in rows}
+
+
+def position(db: Connection, row: AnyRow) -> int:
+    """How many jobs wait before this one; 0 once it has begun."""
+    if row.state != "queued":
+        return 0
+    before = select(func.count()).where(jobs.c.state == "queued", jobs.c.seq < row.seq)
+    return db.scalar(before) or 0
+
+
+def page(
+    db: Connection, seq: int, after: int, limit: int, *, good: bool | None = None, until: int | None = None
+) -> list[Output]:
+    """Outputs beyond index `after` in order; `good` chooses those that were made (True) or failed (False)."""
+    query = select(outputs).where(outputs.c.job == seq, outputs.c.variation > after)
+    if good is not None:
+        query = query.where(outputs.c.error.is_(None) if good else outputs.c.error.is_not(None))
+    if until is not None:
+        query = query.where(outputs.c.variation <= until)
+    return [queue.output(row) for row in db.execute(query.order_by(outputs.c.variation).limit(limit))]
+
+
+def output(db: Connection, seq: int, index: int) -> Output | None:
+    row = db.execute(select(outputs).where(outputs.c.job == seq, outputs.c.variation == index)).one_or_none()
+    return queue.output(row) if row else None
+
+
+def earlier(db: Connection, job: str, indexes: Sequence[int]) -> dict[int, Output]:
+    """The latest good outputs of other jobs into the same place."""
+    own = select(jobs.c.place).where(jobs.c.id == job).scalar_subquery()
+    others = list(db.scalars(select(jobs.c.seq).where(jobs.c.place == own, jobs.c.id != job)))
+    if not others:
+        return {}
+    query = select(outputs).where(
+        and_(outputs.c.job.in_(others), outputs.c.variation.in_(indexes), outputs.c.error.is_(None))
+    )
+    return {row.variation: queue.output(row) for row in db.execute(query.order_by(outputs.c.job))}
+
+
+def made_before(db: Connection, job: str, most: int) -> list[int]:
+    """Variations up to `most` that other jobs made into the same place and this one has not, in order."""
+    own = db.execute(select(jobs.c.seq, jobs.c.place).where(jobs.c.id == job)).one()
+    others = list(db.scalars(select(jobs.c.seq).where(jobs.c.place == own.place, jobs.c.id != job)))
+    if not others:
+        return []
+    mine = select(outputs.c.variation).where(outputs.c.job == own.seq)
+    query = (
+        select(outputs.c.variation)
+        .distinct()
+        .where(
+            outputs.c.job.in_(others),
+            outputs.c.error.is_(None),
+            outputs.c.variation <= most,
+            outputs.c.variation.not_in(mine),
+        )
+    )
+    return list(db.scalars(query.order_by(outputs.c.variation)))
+
+
+def unannounced(db: Connection) -> list[tuple[str, Event]]:
+    """Jobs of which something is to be told: (job, event)."""
+    failing = select(jobs.c.id).where(
+        jobs.c.webhook.is_not(None), ~jobs.c.failure_told, (jobs.c.failed + jobs.c.doomed) > 0
+    )
+    ended = select(jobs.c.id).where(
+        ~jobs.c.end_told, jobs.c.state.in_(("done", "failed", "cancelled")), jobs.c.phase == "ended"
+    )
+    events: tuple[tuple[Event, Any], ...] = (("job.first_failure", failing), ("job.ended", ended))
+    return [(job, event) for event, query in events for job in db.scalars(query)]
+
+
+def metrics(db: Connection, now: float) -> dict[str, Any]:
+    units = db.execute(
+        select(work.c.kind, work.c.state, func.count())
+        .where(work.c.state != "done")
+        .group_by(work.c.kind, work.c.state)
+    )
+    oldest = db.scalar(select(func.min(work.c.ready_since)).where(work.c.state == "ready", work.c.not_before <= now))
+    states = db.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+    backlog = db.scalar(
+        select(func.sum(jobs.c.total - jobs.c.ok - jobs.c.failed - jobs.c.doomed)).where(
+            jobs.c.state.in_(("queued", "running"))
+        )
+    )
+    known: dict[str, dict[str, float]] = {}
+    for row in db.execute(select(totals)):
+        known.setdefault(row.name, {})[row.label] = row.value
+    return {
+        "units": {(kind, state): count for kind, state, count in units},
+        "oldest_seconds": max(0.0, now - oldest) if oldest else 0.0,
+        "jobs": dict(states.all()),
+        "backlog": int(backlog or 0),
+        "totals": known,
+    }
+
+
+def as_document(text: str | None) -> Mapping[str, Any] | None:
+    return None if text is None else json.loads(text)

@@ -1,0 +1,151 @@
+"""What comes of a unit: handed in by its worker, or given up when workers died over it.
+
+Functions over an open transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from crosscut.store import planning, queue
+from crosscut.store.jobs import record_of
+from crosscut.store.schema import jobs
+from crosscut.units import Outcome, Output
+from crosscut.wants import request_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection
+
+    from crosscut.grid import Grid
+    from crosscut.store.options import Options
+    from crosscut.store.schema import AnyRow
+    from crosscut.units import Failure
+
+
+def finish(
+    db: Connection,
+    unit: int,
+    attempt: int,
+    outcome: Outcome,
+    grid_of: Callable[[str], Grid],
+    options: Options,
+    now: float,
+) -> bool:
+    """Take in the outcome, or throw it away (False) when the unit is no longer that attempt's."""
+    row = queue.held_by(db, unit, attempt)
+    if row is None:
+        return False
+    if row.kind == "batch":
+        _batch(db, row, outcome, options, now)
+    elif outcome.failure is None:
+        _succeeded(db, row, outcome, grid_of, options, now)
+    elif not queue.try_again(db, row, outcome.failure, now):
+        _failed(db, row, outcome.failure, outcome, grid_of, now)
+    return True
+
+
+def died(db: Connection, worker: str, grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
+    """A worker is dead: what it had in hand goes back, or is given up when it killed too many."""
+    for row in queue.in_hand(db, worker):
+        if queue.crashed(db, row, now):
+            continue
+        if row.kind == "batch":
+            _batch(db, row, Outcome(failure=queue.CRASHED), options, now)
+        else:
+            _failed(db, row, queue.CRASHED, Outcome(), grid_of, now)
+
+
+def _succeeded(
+    db: Connection, row: AnyRow, outcome: Outcome, grid_of: Callable[[str], Grid], options: Options, now: float
+) -> None:
+    if row.kind in ("source", "speech"):
+        planning.prepared(db, row.key, outcome.result, None)
+    elif row.kind == "segment":
+        planning.segment_ended(db, row.key, None, grid_of)
+    elif row.kind == "manifest":
+        planning.over(db, row.job, outcome.result.get("problem"), now)
+    elif row.kind == "plan":
+        job = db.execute(select(jobs).where(jobs.c.id == row.job).with_for_update()).one_or_none()
+        if job is not None and job.phase == "plan":
+            grid = request_of(record_of(job)).grid(outcome.result["targets"])
+            planning.decided(db, job, outcome.result, grid, options, now)
+    queue.close(db, row, outcome)
+
+
+def _failed(
+    db: Connection, row: AnyRow, failure: Failure, outcome: Outcome, grid_of: Callable[[str], Grid], now: float
+) -> None:
+    if row.kind in ("source", "speech"):
+        planning.prepared(db, row.key, None, failure)
+    elif row.kind == "segment":
+        planning.segment_ended(db, row.key, failure, grid_of)
+    elif row.kind == "manifest":
+        planning.over(db, row.job, failure.public, now)
+    elif row.kind == "plan":
+        total = db.scalar(select(jobs.c.total).where(jobs.c.id == row.job))
+        errors = json.dumps({"made": {}, "doomed": {failure.public: total}})
+        db.execute(
+            update(jobs)
+            .where(jobs.c.id == row.job, jobs.c.phase == "plan")
+            .values(state="failed", phase="ended", ended=now, errors=errors, doomed=total, version=jobs.c.version + 1)
+        )
+    queue.close(db, row, outcome)
+
+
+def _batch(db: Connection, row: AnyRow, outcome: Outcome, options: Options, now: float) -> None:
+    """Record what came out; what can heal, and what was not come to, is put back as a batch of its own."""
+    job = db.execute(select(jobs.c.seq, jobs.c.state).where(jobs.c.id == row.job)).one_or_none()
+    if job is None:
+        queue.close(db, row, outcome)
+        return
+    ended = [one for one in outcome.outputs if one.error is None or not one.error.retryable]
+    seen = {one.index for one in ended}
+    left = [index for index in json.loads(row.payload)["indexes"] if index not in seen]
+    if left:
+        unhealed = {one.index: one.error for one in outcome.outputs if one.error}
+        failure = outcome.failure or next((unhealed[index] for index in left if index in unhealed), None)
+        if job.state == "cancelled":
+            _put_back(db, row, left, row.tries, 0.0, options, now)
+        elif failure and failure.retryable and (failure.everyone or row.tries + 1 < queue.MOST_TRIES):
+            pause = queue.pause_before(row, failure)
+            if failure.everyone:
+                queue.pause_destination(db, row.job, now + pause)
+            _put_back(db, row, left, row.tries + (not failure.everyone), pause, options, now)
+        else:
+            fallback = failure or queue.CRASHED
+            ended += [Output(index, error=unhealed.get(index) or fallback) for index in left]
+    queue.record(db, job.seq, ended)
+    queue.close(db, row, outcome, **_counted(ended))
+
+
+def _put_back(
+    db: Connection, row: AnyRow, left: Sequence[int], tries: int, pause: float, options: Options, now: float
+) -> None:
+    payload = {"indexes": list(left)}
+    queue.add(
+        db,
+        "batch",
+        row.job,
+        payload,
+        now,
+        size=len(left),
+        allowed=options.allowed("batch", payload),
+        not_before=now + pause if pause else 0.0,
+        tries=tries,
+    )
+
+
+def _counted(outputs: Sequence[Output]) -> dict[str, Any]:
+    failures = Counter(one.error.public for one in outputs if one.error)
+    return {
+        "ok": len(outputs) - failures.total(),
+        "kept": sum(one.kept for one in outputs),
+        "failed": failures.total(),
+        "errors": dict(failures.most_common(queue.REASONS_KEPT)),
+    }

@@ -1,0 +1,366 @@
+"""One job's variations from its plan, in one process: made and delivered, played before they are, told as rows."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import traceback
+from collections import deque
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from crosscut.artifacts import artifact_key
+from crosscut.destinations import EVERYONE
+from crosscut.errors import CrosscutError, DeliverError, SpliceError, StorageError
+from crosscut.pieces import Pieces
+from crosscut.plandoc import plan_of
+from crosscut.poster import SECOND, poster_size
+from crosscut.soundtracks import VERSION as SOUND_VERSION
+from crosscut.soundtracks import samples_of
+from crosscut.splice import VERSION as SPLICE_VERSION
+from crosscut.splice import splice
+from crosscut.telemetry import Telemetry
+from crosscut.units import Failure, Output
+from crosscut.workshop import Meters, MissingError, Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from crosscut.destinations import Delivery
+    from crosscut.plan import Variation
+    from crosscut.plandoc import PlanDoc
+    from crosscut.request import Request
+    from crosscut.soundtracks import Mixed
+    from crosscut.splice import Segment, VirtualFile
+    from crosscut.workshop import Workshop
+
+AHEAD = 64
+"""Variations looked ahead: their tails are made together."""
+
+DELIVERIES = 4
+"""Variations written at the same time, so that waiting for the disk overlaps."""
+
+UNEXPECTED = "it could not be made because of an error in crosscut: report it, with the line of the log"
+
+END_ALL = frozenset({"cancelled", "disk_full"})
+"""Codes of errors that every variation after would meet as well."""
+
+NOTHING: Mapping[tuple[int, int, int], str] = MappingProxyType({})
+
+TOLD = 16
+"""Hexadecimal digits of a recipe that say what the variation is told to be; the others say what it is made of."""
+
+
+class Studio:
+    """Thread-safe, but one `make` at a time. What it shows stays readable for as long as the workshop's lease is."""
+
+    def __init__(self, request: Request, doc: PlanDoc, workshop: Workshop, base: Path | None = None) -> None:
+        """`base` is where relative paths of sources start; None: there are none."""
+        self.doc = doc
+        self.plan = plan_of(doc, request)
+        self._workshop = workshop
+        self._base = base
+        self._halted: CrosscutError | None = None
+        self._pieces = Pieces(self.plan, doc, workshop, base)
+        looking = replace(workshop, looking=True, telemetry=Telemetry(), meters=Meters())
+        self._seen = Pieces(self.plan, doc, looking, base)
+
+    def use(self, workshop: Workshop) -> None:
+        """Go on with other telemetry, meters and `cancelled`, but the same lease; not while something is made."""
+        self._workshop = workshop
+
+    def make(
+        self, indexes: Iterable[int], delivery: Delivery, earlier: Callable[[int], Output | None] = lambda _: None
+    ) -> Generator[Output, None, None]:
+        """Deliver these variations, each once; what came of each, in about their order.
+
+        One that fails is an output with an `error`. Raises what keeps all others from being made too (see `END_ALL`
+        and `EVERYONE`), after the outputs of those that were finished; closed early, it sets `cancelled` of its
+        workshop. `earlier` tells of files that may be there.
+        """
+        workshop = self._workshop
+        waiting: deque[tuple[Variation, Future[Output]]] = deque()
+        variations = map(self.plan.variation, indexes)
+        with (
+            Threads(workshop.workers, "conform") as encoders,
+            Threads(workshop.workers, "mix") as mixers,
+            Threads(DELIVERIES, "deliver") as writers,
+        ):
+            self._pieces.use(workshop, encoders, mixers)
+            self._halted = None
+            try:
+                while batch := list(islice(variations, AHEAD)):
+                    due = []
+                    for variation in batch:
+                        settled = self._settled(variation, earlier(variation.index), delivery)
+                        if settled:
+                            yield settled
+                        else:
+                            due.append(variation)
+                    self._pieces.ask(due)
+                    waiting.extend((one, writers.submit(self._deliver, one, delivery)) for one in due)
+                    while len(waiting) > AHEAD:
+                        yield self._outcome(*waiting.popleft())
+                while waiting:
+                    yield self._outcome(*waiting.popleft())
+            except CrosscutError:
+                yield from self._finished(waiting)
+                raise
+            except BaseException:
+                workshop.cancelled.set()
+                raise
+            finally:
+                for pool in (writers, encoders, mixers):
+                    pool.shutdown(cancel_futures=True)
+                self._pieces.settle()
+
+    def playable(self, index: int) -> VirtualFile | None:
+        """The variation as a file, if its pieces are all there; nothing is made."""
+        variation = self.plan.variation(index)
+        if variation.problem:
+            return None
+        try:
+            return self._joined(variation, self._seen.segments(variation), self._seen.soundtrack_now(variation))
+        except MissingError:
+            self._seen.settle()
+            return None
+
+    def poster(self, index: int) -> bytes | None:
+        """A JPEG of the variation's first clip, from its segment or its source; None where neither is at hand."""
+        variation = self.plan.variation(index)
+        clip = next(iter(variation.clips))
+        if clip in self.doc.clip_problems:
+            return None
+        target, rendition = self.plan.targets[variation.target], self.plan.renditions[clip, variation.target]
+        video = self.doc.facts[clip].video
+        assert video is not None, "a usable clip has pictures"
+        path = self._workshop.lease.get(self._seen.segment_key(clip, variation.target), ".mp4")
+        upright = path is not None or not rendition.reasons
+        with contextlib.suppress(MissingError):
+            path = path or self._seen.source(clip).path
+        if path is None:
+            return None
+        width, height = poster_size(target.format.width, target.format.height)
+        length = rendition.frames / target.format.fps
+        answer = self._workshop.run(
+            "crosscut.poster:draw",
+            inputs=[path],
+            width=width,
+            height=height,
+            fit=target.fit,
+            rotation=0 if upright else video.rotation,
+            pixel_aspect="1" if upright else str(video.pixel_aspect),
+            at=str(min(SECOND, length / 2)),
+        )
+        return base64.b64decode(answer["jpeg"])
+
+    def row(self, index: int, output: Output | None = None) -> dict[str, Any]:
+        """What the manifest tells of a variation, and what came of it; see `report.COLUMNS`."""
+        variation = self.plan.variation(index)
+        request, target = self.plan.request, self.plan.targets[variation.target]
+        names, line = self.doc.names, variation.line
+        voiced = None if line is None else self.doc.voices[line]
+        made = output if output and not output.error else None
+        problem = None if made else variation.problem
+        if output and output.error:
+            problem = output.error.public
+        return {
+            "index": index,
+            "file": made and variation.name,
+            "clips": [names[clip] for clip in variation.clips],
+            "format": self.plan.format_names[variation.target],
+            "music": None if variation.music is None else names[request.music[variation.music]],
+            "voice_over": None if line is None else request.lines[line].text,
+            "voice": voiced and voiced.id,
+            "duration": None if problem or variation.problem else round(float(self.plan.length(variation)), 6),
+            "hold": round(float(variation.hold / target.format.fps), 6),
+            "speed": float(variation.speed),
+            "bytes": made and made.bytes,
+            "sha256": made and made.sha256,
+            "loudness": made and made.loudness,
+            "true_peak": made and made.true_peak,
+            "seconds": output.seconds if output else 0.0,
+            "error": problem,
+        }
+
+    def rows(
+        self, outputs: Iterable[Output], *, stopped: bool = False, broken: Mapping[tuple[int, int, int], str] = NOTHING
+    ) -> Iterator[dict[str, Any]]:
+        """The manifest: what came out (`outputs` in order) and what cannot be made; of a `stopped` job what was made.
+
+        `broken` has sentences for clips that could not be prepared, by (target, block, choice).
+        """
+        if stopped:
+            yield from (self.row(output.index, output) for output in outputs if not output.error)
+            return
+        coming = iter(outputs)
+        output = next(coming, None)
+        for index in range(1, len(self.plan) + 1):
+            if output and output.index == index:
+                yield self.row(index, output)
+                output = next(coming, None)
+            elif problem := self.cannot(index, broken):
+                yield self.row(index, Output(index, error=Failure("plan", "unusable_source", problem)))
+
+    def cannot(self, index: int, broken: Mapping[tuple[int, int, int], str] = NOTHING) -> str | None:
+        """Why the variation cannot be made, as far as the plan and what is `broken` tell; see `rows`."""
+        variation = self.plan.variation(index)
+        slots = ((variation.target, block, choice) for block, choice in enumerate(variation.combination))
+        return variation.problem or next((broken[slot] for slot in slots if slot in broken), None)
+
+    def clip_names(self, index: int) -> list[str]:
+        """What the variation's clips are called, in order."""
+        return [self.doc.names[clip] for clip in self.plan.variation(index).clips]
+
+    def fingerprint(self, variation: Variation) -> str:
+        """Names everything that decides the file's bytes, before any piece is made; for what can be made.
+
+        Its first digits say only what the variation is told to be, which is known without its sources.
+        """
+        request = self.plan.request
+        music = None if variation.music is None else self.doc.sources[request.music[variation.music]].sha256
+        voiced = None if variation.line is None else self.doc.voices[variation.line]
+        made_of = artifact_key(
+            "variation",
+            name=variation.name,
+            segments=[self._pieces.segment_key(clip, variation.target) for clip in variation.clips],
+            hold=variation.hold,
+            music=music,
+            music_gain=request.music_gain,
+            line=voiced and voiced.key,
+            speed=variation.speed,
+            samples=samples_of(self.plan.length(variation)),
+            versions=(SOUND_VERSION, SPLICE_VERSION),
+        )
+        return self._told(variation) + made_of[TOLD:]
+
+    def poster_key(self, index: int) -> str:
+        """The same for variations that have the same poster."""
+        variation = self.plan.variation(index)
+        clip = next(iter(variation.clips))
+        if clip in self.doc.clip_problems:
+            return artifact_key("no poster", clip=clip)
+        return self._seen.segment_key(clip, variation.target)
+
+    def _told(self, variation: Variation) -> str:
+        request = self.plan.request
+        return artifact_key(
+            "told",
+            name=variation.name,
+            clips=[self.doc.names[clip] for clip in variation.clips],
+            format=self.plan.format_names[variation.target],
+            music=None if variation.music is None else self.doc.names[request.music[variation.music]],
+            voice_over=None if variation.line is None else request.lines[variation.line].text,
+        )[:TOLD]
+
+    def _settled(self, variation: Variation, earlier: Output | None, delivery: Delivery) -> Output | None:
+        """What is known at once: it is there already, or it cannot be made."""
+        if earlier and self._is_kept(variation, earlier, delivery):
+            return replace(earlier, index=variation.index, kept=True)
+        if variation.problem:
+            return Output(variation.index, error=Failure("plan", "unusable_source", variation.problem))
+        return None
+
+    def _is_kept(self, variation: Variation, earlier: Output, delivery: Delivery) -> bool:
+        if earlier.error or earlier.recipe is None or earlier.bytes is None:
+            return False
+        if variation.problem:
+            # A source is out of reach now; what was made of it stays what it was.
+            same = earlier.recipe[:TOLD] == self._told(variation)
+        else:
+            same = earlier.recipe == self.fingerprint(variation)
+        return same and delivery.holds(variation.name, earlier.bytes)
+
+    def _deliver(self, variation: Variation, delivery: Delivery) -> Output:
+        """Splice and write one variation, unless another has met what ends all."""
+        if self._halted:
+            raise self._halted
+        try:
+            return self._whole(variation, delivery)
+        except CrosscutError as error:
+            if ends_all(error):
+                self._halted = error
+            raise
+
+    def _whole(self, variation: Variation, delivery: Delivery) -> Output:
+        """Once more where a piece turns out to be damaged."""
+        try:
+            segments, mixed = self._pieces.segments(variation), self._pieces.soundtrack(variation)
+            return self._delivered(variation, delivery, segments, mixed)
+        except StorageError as error:
+            if error.code != "damaged_artifact":
+                raise
+        fresh = Pieces(self.plan, self.doc, self._workshop, self._base)
+        segments, mixed = fresh.segments(variation), fresh.soundtrack_now(variation)
+        return self._delivered(variation, delivery, segments, mixed)
+
+    def _delivered(
+        self, variation: Variation, delivery: Delivery, segments: list[Segment], mixed: Mixed | None
+    ) -> Output:
+        self._workshop.check_cancelled()
+        telemetry = self._workshop.telemetry
+        start = telemetry.clock()
+        file = self._joined(variation, segments, mixed)
+        with telemetry.timed("deliver", variation=variation.index, file=variation.name):
+            delivered = delivery.put(variation.name, file)
+        self._workshop.meters.add("bytes_out", delivered.bytes)
+        return Output(
+            variation.index,
+            bytes=delivered.bytes,
+            sha256=delivered.sha256,
+            recipe=self.fingerprint(variation),
+            loudness=_rounded(mixed.loudness) if mixed else None,
+            true_peak=_rounded(mixed.true_peak) if mixed else None,
+            seconds=round(telemetry.clock() - start, 4),
+        )
+
+    def _joined(self, variation: Variation, segments: list[Segment], mixed: Mixed | None) -> VirtualFile:
+        hold = Fraction(variation.hold) / self.plan.targets[variation.target].format.fps
+        return splice(segments, mixed.soundtrack if mixed else None, hold=hold)
+
+    def _outcome(self, variation: Variation, future: Future[Output]) -> Output:
+        try:
+            return future.result()
+        except CrosscutError as error:
+            self._workshop.telemetry.failed(error, variation=variation.index)
+            if ends_all(error):
+                raise
+            return Output(variation.index, error=failure(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this variation and not the job
+            detail = "".join(traceback.format_exception(error))
+            unexpected = SpliceError(UNEXPECTED, code="unexpected", detail=detail)
+            self._workshop.telemetry.failed(unexpected, variation=variation.index)
+            return Output(variation.index, error=failure(unexpected))
+
+    @staticmethod
+    def _finished(waiting: Iterable[tuple[Variation, Future[Output]]]) -> Iterator[Output]:
+        """What of these was in hand and ends well; the rest is not begun."""
+        begun = [future for _, future in waiting if not future.cancel()]
+        for future in begun:
+            if future.exception() is None:
+                yield future.result()
+
+
+def ends_all(error: CrosscutError) -> bool:
+    """Whether it would be the same with every other variation now."""
+    return error.code in END_ALL or (isinstance(error, DeliverError) and error.code in EVERYONE)
+
+
+def failure(error: CrosscutError, public: str | None = None) -> Failure:
+    return Failure(
+        stage=error.stage,
+        code=error.code,
+        public=public or error.public,
+        retryable=error.retryable or error.code == "cancelled",
+        after=error.after,
+        everyone=isinstance(error, DeliverError) and error.code in EVERYONE,
+    )
+
+
+def _rounded(decibels: float | None) -> float | None:
+    return None if decibels is None else round(decibels, 2)

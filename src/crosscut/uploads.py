@@ -1,0 +1,99 @@
+"""Files that users send: kept by content, safe from eviction, each known to who sent it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from crosscut.artifacts import storage_errors
+from crosscut.sniff import HEAD
+from crosscut.store import access
+from crosscut.transfer import refuse_other, too_large
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from crosscut.artifacts import Artifacts
+    from crosscut.store import Store
+
+PREFIX = "source:"
+
+
+class Uploads:
+    """Thread-safe. `folder` holds a hard link to each upload: what is linked is not evicted from the artifacts."""
+
+    def __init__(self, artifacts: Artifacts, folder: Path, store: Store, most_bytes: int) -> None:
+        self._artifacts = artifacts
+        self._folder = folder
+        self._store = store
+        self._most_bytes = most_bytes
+        with storage_errors():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def known(self, owner: str | None, source: str) -> bool:
+        """Whether `source:…` is an upload of that owner."""
+        upload = source.removeprefix(PREFIX)
+        return bool(self._store.read(lambda db: access.uploaded(db, owner, upload)))
+
+    def intake(self, owner: str, name: str) -> Taking:
+        return Taking(self, owner, name)
+
+    def keep(self, owner: str, name: str, sha256: str, size: int) -> None:
+        """Note whose it is, and hold on to it."""
+        blob, mine = self._artifacts.blob(sha256, ""), self._folder / sha256
+        with storage_errors():
+            if not mine.exists():
+                os.link(blob, mine)
+        self._store.read(lambda db: access.add_upload(db, owner, sha256, name, size, self._store.clock()))
+
+    @property
+    def artifacts(self) -> Artifacts:
+        return self._artifacts
+
+    @property
+    def most_bytes(self) -> int:
+        return self._most_bytes
+
+
+class Taking:
+    """One upload under way."""
+
+    def __init__(self, uploads: Uploads, owner: str, name: str) -> None:
+        self._uploads = uploads
+        self._owner = owner
+        self._name = name
+        self._stack = ExitStack()
+        self._lease = self._stack.enter_context(uploads.artifacts.lease())
+        self._scratch = self._lease.scratch()
+        self._digest = hashlib.sha256()
+        self._size = 0
+        with storage_errors():
+            self._file = self._stack.enter_context(self._scratch.open("wb"))
+
+    def write(self, data: bytes) -> None:
+        """Raises FetchError when it is larger than sources may be."""
+        self._size += len(data)
+        if self._size > self._uploads.most_bytes:
+            raise too_large(self._name, self._uploads.most_bytes)
+        self._digest.update(data)
+        with storage_errors():
+            self._file.write(data)
+
+    def commit(self) -> dict[str, Any]:
+        """Raises FetchError when it plainly is no media file."""
+        try:
+            with storage_errors():
+                self._file.close()
+                with self._scratch.open("rb") as file:
+                    refuse_other(file.read(HEAD), self._name)
+            sha256 = self._digest.hexdigest()
+            self._lease.adopt(self._scratch, sha256)
+            self._uploads.keep(self._owner, self._name, sha256, self._size)
+        finally:
+            self._stack.close()
+        return {"id": PREFIX + sha256, "name": self._name, "bytes": self._size, "sha256": sha256}
+
+    def abort(self) -> None:
+        self._stack.close()
