@@ -18,6 +18,7 @@ from benchmarks.measure import busy, measured
 from benchmarks.pieces import pieces
 from benchmarks.report import Results, page
 from benchmarks.scale import FULL, QUICK, Scale
+from benchmarks.service import service
 from benchmarks.videos import cases, quality
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -48,7 +49,9 @@ def _measure(folder: Path, scale: Scale, cores: int) -> Results:
     encoded = encodings(inputs, scale, folder / "encodings", sorted({1, cores}))
     _say("splicing and writing")
     written = pieces(inputs, scale, folder / "pieces")
-    return Results(scale.seconds, made, written, encoded, qualities)
+    _say("asking the service")
+    served = service(scale, folder / "service")
+    return Results(scale.seconds, made, written, encoded, qualities, served)
 
 
 def _options() -> argparse.Namespace:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from benchmarks.encoding import Encoding
     from benchmarks.pieces import Pieces
+    from benchmarks.service import Served
     from benchmarks.videos import Case, Quality
 
 FASTER_ENCODED, FASTER_JOINED = 10, 50
@@ -17,6 +18,10 @@ PLAN_SECONDS = 0.005
 SLOWER_THAN_CP = 1.5
 SLOWER_THAN_FFMPEG = 1.1
 MEMORY_GROWTH = 1.1
+OVERHEAD_SECONDS = 0.002
+POST_SECONDS = 0.05
+LOOK_SECONDS = 0.02
+RANGES = 1_000
 
 MEGABYTE = 1_000_000
 
@@ -29,6 +34,7 @@ class Results:
     pieces: Sequence[Pieces]
     encodings: Sequence[Encoding]
     qualities: Sequence[Quality]
+    served: Served
 
 
 def page(results: Results, machine: str, *, quick: bool) -> str:
@@ -39,6 +45,7 @@ def page(results: Results, machine: str, *, quick: bool) -> str:
         _pieces(results.pieces),
         _encodings(results.encodings),
         _qualities(results.qualities),
+        _served(results.served),
     )
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
@@ -79,6 +86,7 @@ def _goals(results: Results) -> Iterator[tuple[str, str, str, str]]:
     yield _at_most(1, "bytes / MoviePy's", [ours.bytes / moviepy.bytes])
     better = ours.ssim - moviepy.ssim
     yield "likeness to the clips (SSIM) − MoviePy's", "≥ 0", f"{better:+.4f}", _met(better >= 0)
+    yield from _served_goals(results.served)
 
 
 def _at_most(limit: float, name: str, ratios: Sequence[float]) -> tuple[str, str, str, str]:
@@ -88,6 +96,37 @@ def _at_most(limit: float, name: str, ratios: Sequence[float]) -> tuple[str, str
 
 def _met(met: bool) -> str:
     return "yes" if met else "**missed**"
+
+
+def _served(served: Served) -> Iterator[str]:
+    yield "## The service"
+    yield ""
+    over = served.overhead
+    yield (
+        f"Overhead: {over.variations:,} variations of tiny clips, empty data folders, delivered by the library in"
+        f" one process ({over.library_wall:.1f} s, {over.library_cpu:.1f} s CPU without its start) and by `crosscut render`"
+        f" ({over.service_wall:.1f} s, {over.service_cpu:.1f} s CPU with its start). Asked: one connection to"
+        f" `crosscut serve` while all workers make a job of {served.variations:,} variations, {served.rate:.0f} a second."
+        f" Memory: VmRSS of the API's process. Ranges: 64 KiB each over four connections, the client on the same"
+        " processors."
+    )
+    yield ""
+    rows = [(what, f"{1000 * half:.1f} ms", f"{1000 * most:.1f} ms") for what, (half, most) in served.latencies.items()]
+    yield from _table(("asked while all workers are busy", "median", "95 %"), rows)
+
+
+def _served_goals(served: Served) -> Iterator[tuple[str, str, str, str]]:
+    over = served.overhead
+    for what, seconds in (("on the clock", over.wall), ("CPU", over.cpu)):
+        met = _met(seconds <= OVERHEAD_SECONDS)
+        yield f"service over library, a variation, {what}", "≤ 2 ms", f"{1000 * seconds:.2f} ms", met
+    for start, limit in (("POST", POST_SECONDS), ("GET", LOOK_SECONDS)):
+        most = max(most for what, (_, most) in served.latencies.items() if what.startswith(start))
+        yield f"{start} while busy, 95 %", f"< {1000 * limit:g} ms", f"{1000 * most:.1f} ms", _met(most < limit)
+    before, after = served.memory
+    growth = f"{before / MEGABYTE:.0f} → {after / MEGABYTE:.0f} MB"
+    yield "memory of the API over a stretch of the job", "flat", growth, _met(after <= before * MEMORY_GROWTH)
+    yield "range requests a second", f"≥ {RANGES:,}", f"{served.ranges:,.0f}", _met(served.ranges >= RANGES)
 
 
 def _cases(cases: Sequence[Case], seconds: int) -> Iterator[str]:

@@ -19,6 +19,10 @@ class Scale:
     """Small clips in each of three blocks."""
     rounds: int
     """Repetitions of what is quick."""
+    wide: int
+    """Tiny clips in each of three blocks of the service's large job."""
+    patience: int
+    """Variations of it that are waited for."""
 
 
 FULL = Scale(
@@ -29,5 +33,17 @@ FULL = Scale(
     timed=3,
     many=10,
     rounds=3,
+    wide=100,
+    patience=20_000,
 )
-QUICK = Scale(frame=(216, 384), landscape=(256, 144), seconds=1, text="Made only once.", timed=1, many=4, rounds=1)
+QUICK = Scale(
+    frame=(216, 384),
+    landscape=(256, 144),
+    seconds=1,
+    text="Made only once.",
+    timed=1,
+    many=4,
+    rounds=1,
+    wide=20,
+    patience=300,
+)

@@ -199,6 +199,12 @@ class FakeService:
             "manifest_problem": None, "plan": record.plan, "passthrough": None, "version": record.version,
         }
 
+    def plan(self, job: str, owner: str | None) -> dict[str, Any]:
+        plan = self._job(job, owner).plan
+        if plan is None:
+            raise NotReadyError("It is not planned yet; ask again soon.", code="not_ready", retryable=True)
+        return plan
+
     def jobs(
         self, owner: str | None, *, state: str | None = None, task_name: str | None = None, after: str | None = None,
         limit: int = 50,
@@ -284,9 +290,9 @@ class FakeService:
         record.states += ["queued"] * min(self._count(record.request) - before, 10_000)
         record.version += 1
         return {
-            "variations": len(record.states) - before, "first_index": before + 1,
-            "clips": sum(len(block.clips) for block in addition.blocks), "music": len(addition.music),
-            "lines": len(addition.lines),
+            "variations": len(record.states) - before, "first_index": before + 1, "total": len(record.states),
+            "clips": [clip for block in addition.blocks for clip in block.clips], "music": list(addition.music),
+            "lines": [line.text for line in addition.lines],
         }
 
     def delete(self, job: str, owner: str | None) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
@@ -20,11 +20,13 @@ from crosscut.bootstrap import open_machine
 from crosscut.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from crosscut.machine import Machine
     from crosscut.service import Service
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
 ENDED = ("done", "failed", "cancelled")
@@ -43,7 +45,13 @@ class Server:
         """What another `crosscut` command of the same machine prints."""
         call = [sys.executable, "-m", "crosscut", *arguments]
         done = subprocess.run(
-            call, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+            call,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -151,7 +159,7 @@ class _Quiet(SimpleHTTPRequestHandler):
         """No lines between those of the tests."""
 
 
-def eventually(look: Any, seconds: float = PATIENCE_SECONDS) -> Any:
+def eventually(look: Callable[[], T | None], seconds: float = PATIENCE_SECONDS) -> T:
     """What `look` answers as soon as it is true of something; fails after so many seconds."""
     end = time.monotonic() + seconds
     while not (found := look()):

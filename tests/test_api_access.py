@@ -20,7 +20,8 @@ from crosscut.telemetry import event_log
 
 ADMIN = "machine-token-0123456789"
 ROUTES = [
-    ("GET", "/jobs/{job}"), ("GET", "/jobs/{job}/variations"), ("GET", "/jobs/{job}/events"),
+    ("GET", "/jobs/{job}"), ("GET", "/jobs/{job}/plan"),
+    ("GET", "/jobs/{job}/variations"), ("GET", "/jobs/{job}/events"),
     ("GET", "/jobs/{job}/manifest.json"), ("GET", "/jobs/{job}/manifest.csv"),
     ("GET", "/jobs/{job}/variations/{n}.mp4"), ("HEAD", "/jobs/{job}/variations/{n}.mp4"),
     ("GET", "/jobs/{job}/variations/{n}.jpg"),

@@ -391,9 +391,9 @@ def test_unknown_addresses_and_methods_are_problems(client, job):
     check_problem(client.get("/jobs/"), 404, "not_found")
     response = client.put(f"/jobs/{job}")
     check_problem(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "DELETE, GET"
+    assert set(response.headers["allow"].split(", ")) == {"DELETE", "GET"}
     check_problem(client.get("/process_media"), 405, "method_not_allowed")
-    assert client.post("/openapi.json").headers["allow"] == "GET, HEAD"
+    assert set(client.post("/openapi.json").headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 @pytest.mark.parametrize("path", ["/jobs/{}", "/jobs/{}/variations/1.mp4", "/metrics"])

@@ -62,6 +62,6 @@ def test_the_readme_library_example_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("CROSSCUT_DATA_DIR", str(tmp_path / "data"))
     make_clip(tmp_path / "a.mp4")
     (tmp_path / "request.json").write_text(json.dumps({"task_name": "t", "video_blocks": {"a": ["a.mp4"]}}))
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    code = re.search(r"## As a library\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     exec(compile(code, "README.md", "exec"), {})
     assert list((tmp_path / "videos" / "t").glob("*.mp4"))

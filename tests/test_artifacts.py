@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscut.artifacts import Artifacts, artifact_key, whole
+from crosscut.artifacts import Artifacts, Lease, artifact_key, whole
 from crosscut.errors import FetchError, StorageError
 
 if TYPE_CHECKING:
@@ -200,6 +200,19 @@ def test_threads_make_a_key_once(store: Artifacts) -> None:
         paths = list(pool.map(lambda _: lease.make(KEYS[0], slow), range(8)))
     assert len(made) == 1
     assert len(set(paths)) == 1
+
+
+def test_threads_may_put_the_same_bytes_at_the_same_time(tmp_path: Path) -> None:
+    """Two sources of one content: each finds its file replaced by the other's while it is given its second name."""
+    for round_ in range(15):
+        with Artifacts(tmp_path / str(round_), 1_000_000).lease() as lease, ThreadPoolExecutor(8) as pool:
+
+            def put(_: int, lease: Lease = lease) -> Path:
+                scratch = lease.scratch()
+                scratch.write_bytes(b"the same")
+                return lease.adopt(scratch, KEYS[0])
+
+            assert {path.read_bytes() for path in pool.map(put, range(40))} == {b"the same"}
 
 
 def test_processes_make_a_key_once(tmp_path: Path) -> None:

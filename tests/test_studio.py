@@ -107,7 +107,7 @@ def test_each_variation_is_made_once_and_told_in_a_row(place, shop):
     studio = studio_for(place, shop)
     outputs = everything(studio, place)
     rows = [studio.row(output.index, output) for output in outputs]
-    assert set(rows[0]) == set(COLUMNS)
+    assert set(rows[0]) == {*COLUMNS, "name"}
     assert [(row["index"], row["clips"], row["error"]) for row in rows] == [
         (1, ["a.mp4", "c.mp4"], None),
         (2, ["b.mp4", "c.mp4"], None),
@@ -134,7 +134,7 @@ def test_why_a_variation_cannot_be_made_is_known_from_the_plan_and_from_broken_c
     assert reasons[:2] == [None, "b.mp4 could not be encoded"]
     assert all("gone.mp4 does not exist" in reason for reason in reasons[2:])
     assert studio.cannot(2) is None
-    assert studio.clip_names(2) == ["a.mp4", "b.mp4"]
+    assert studio.places_of("b.mp4") == {(1, 1)}
     assert [row["index"] for row in studio.rows([], broken=broken)] == [2, 3, 4]
 
 

@@ -71,6 +71,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     status         a job's row as its owner is told                                   pure
     ports          what can be asked of crosscut, as a protocol
     previews       variations and posters that exist nowhere
+    listing        a job's variations as pages and as a manifest
     uploads        files that users send
     keyring        API keys in the store
     service        what can be asked of crosscut: the answers

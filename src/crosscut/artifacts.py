@@ -41,6 +41,9 @@ KEEP = Fraction(9, 10)
 TOUCH_SECONDS = 60
 """A hit moves the clock of last use at most this often."""
 
+REPLACED = 100
+"""How often in a row a file may be replaced under our eyes."""
+
 NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -117,7 +120,7 @@ class Artifacts:
         with storage_errors():
             for folder in (root, self._blobs, self._jobs, self._locks):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._sweep()
+            self.sweep()
             self._trim()
 
     @contextmanager
@@ -189,7 +192,7 @@ class Artifacts:
     def _alive_lock(self, folder: Path) -> FileLock:
         return FileLock(folder.with_suffix(".lock"), timeout=0, fallback_to_soft=False, thread_local=False)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove the folders whose process is gone: nobody holds their lock any more."""
         with self._lock("jobs"):
             for folder in {entry.with_suffix("") for entry in self._jobs.iterdir()}:
@@ -375,12 +378,7 @@ class Lease:
         """Make `target` appear at once as a hard link to `source`, or as a copy where there are no links."""
         step = self.scratch()
         try:
-            try:
-                os.link(source, step)
-            except OSError as error:
-                if error.errno not in NO_LINK:
-                    raise
-                shutil.copyfile(source, step)
+            _link(source, step)
             step.replace(target)
         finally:
             # Renaming one link of a file over another does nothing (POSIX rename) and leaves this name behind.
@@ -389,6 +387,24 @@ class Lease:
     def _forget(self, key: str, suffix: str) -> None:
         (self._folder / (key + suffix)).unlink(missing_ok=True)
         self._store.blob(key, suffix).unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` a hard link to `source`, or a copy where there are no links."""
+    for _ in range(REPLACED):
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            # Somebody puts the same bytes there just now: the file we found lost its last name before it got ours.
+            if source.exists():
+                continue
+            raise
+        except OSError as error:
+            if error.errno not in NO_LINK:
+                raise
+            shutil.copyfile(source, target)
+        return
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
 
 
 def _settle(path: Path) -> int:

@@ -181,6 +181,8 @@ def open_machine(
             yield machine
         finally:
             machine.close(grace)
+            with contextlib.suppress(StorageError), storage_errors():  # the next start does the same
+                tools.artifacts.sweep()
 
 
 @contextlib.contextmanager

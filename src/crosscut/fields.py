@@ -59,6 +59,8 @@ def context_of(info: ValidationInfo) -> Context:
 
 def _has_control(text: str, allowed: str = "") -> bool:
     """Whether `text` holds a control character, a line break or half of a surrogate pair."""
+    if text.isascii() and text.isprintable():
+        return False
     return any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") and c not in allowed for c in text)
 
 
@@ -107,7 +109,7 @@ def _source(text: str, info: ValidationInfo) -> str:
     if _has_control(text):
         raise problem("holds a line break, tab or another control character; remove it")
     if text.startswith("source:"):
-        if not re.fullmatch("[0-9a-f]{32,64}", text.removeprefix("source:")):
+        if not re.fullmatch(r"[0-9a-f]{32,64}(/[^/\\]+)?", text.removeprefix("source:")):
             raise problem("is no id of an upload; send it as the upload answered it, source: and at least 32 digits")
         return text
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*):", text)

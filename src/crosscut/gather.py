@@ -74,6 +74,8 @@ class Gathered:
 
 def shown(source: str) -> str:
     """A source as it may stand in sentences, logs and manifests: as given, but without a URL's secrets."""
+    if source.startswith(UPLOAD):
+        return source.partition("/")[2] or source
     if "://" not in source:
         return source
     return CREDENTIALS.sub("", re.split(r"[?#]", source, maxsplit=1)[0])
@@ -120,11 +122,12 @@ def obtain(source: str, base: Path | None, workshop: Workshop) -> Source:
 
 
 def _uploaded(source: str, workshop: Workshop) -> Source:
-    sha256 = source.removeprefix(UPLOAD)
+    sha256 = source.removeprefix(UPLOAD).partition("/")[0]
     path = workshop.lease.get(sha256)
     if path is None:
-        raise FetchError(f"{source} was uploaded but is not there any more: upload it again.", code="upload_gone")
-    return Source(source, sha256, path, path.stat().st_size)
+        gone = f"{shown(source)} was uploaded but is not there any more: upload it again."
+        raise FetchError(gone, code="upload_gone")
+    return Source(shown(source), sha256, path, path.stat().st_size)
 
 
 @dataclass(frozen=True)

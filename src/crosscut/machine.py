@@ -81,6 +81,7 @@ class Machine:
         self.executor.close(grace)
         with contextlib.suppress(CrosscutError):
             self._scheduler.tell()
+            self.store.all_back()
         self.claims.close()
         self.store.close()
 
@@ -94,5 +95,6 @@ class Machine:
         webhook = self.service.webhook(job)
         if webhook is None or event not in webhook["events"]:
             return None
-        body = event_body(event, status, self._clock())
+        links = {"self": f"/jobs/{job}", "variations": f"/jobs/{job}/variations"}
+        body = event_body(event, status | {"links": links}, self._clock())
         return {"url": webhook["url"], "id": f"msg_{secrets.token_hex(12)}", "body": body, "event": event}

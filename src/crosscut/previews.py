@@ -36,15 +36,16 @@ class Previews:
         self._posters: _Latest[tuple[bytes, str]] = _Latest(POSTERS_KEPT)
 
     @contextmanager
-    def studio(self, record: JobRecord) -> Iterator[Studio]:
-        """The job's studio as its plan is now; it must have one."""
-        assert record.plan is not None, "there is nothing to look at before the plan"
-        with self._benches.at(record.id) as bench:
+    def studio(self, job: str, edition: int, record: Callable[[], JobRecord]) -> Iterator[Studio]:
+        """The job's studio as of `edition` of its plan; `record` is asked for only when it is not at hand."""
+        with self._benches.at(job) as bench:
             with bench.alone:
-                if bench.studio is None or bench.record is None or bench.record.edition != record.edition:
-                    base = Path(record.base) if record.base else None
-                    bench.studio = Studio(request_of(record), PlanDoc.of(record.plan), bench.workshop, base)
-                    bench.record = record
+                if bench.studio is None or bench.record is None or bench.record.edition != edition:
+                    found = _planned(record())
+                    assert found.plan is not None
+                    base = Path(found.base) if found.base else None
+                    bench.studio = Studio(request_of(found), PlanDoc.of(found.plan), bench.workshop, base)
+                    bench.record = found
                 studio = bench.studio
             yield studio
 
@@ -56,7 +57,7 @@ class Previews:
         known = self._files.get((job, edition, index))
         if known is not None and known.file.intact():
             return known
-        with self.studio(_planned(record())) as studio:
+        with self.studio(job, edition, record) as studio:
             _check(studio, index)
             file = studio.playable(index)
             if file is None:
@@ -69,7 +70,7 @@ class Previews:
         known = self._posters.get((job, edition, index))
         if known is not None:
             return known
-        with self.studio(_planned(record())) as studio:
+        with self.studio(job, edition, record) as studio:
             _check(studio, index)
             key = studio.poster_key(index)
             shared = self._posters.get((key,))

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from crosscut.additions import extended, parse_addition
 from crosscut.errors import RequestError
+from crosscut.listing import Listing
 from crosscut.naming import folder_name
-from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError
+from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError, NotReadyError
 from crosscut.refusals import kind_of
 from crosscut.request import parse_request
 from crosscut.status import summary
 from crosscut.store import Submission, access, reading
 from crosscut.store.jobs import record_of
+from crosscut.store.schema import jobs as jobs_table
 from crosscut.strictjson import read_json
 from crosscut.wants import request_of
 
@@ -28,15 +30,7 @@ if TYPE_CHECKING:
     from crosscut.previews import Previews
     from crosscut.request import Request
     from crosscut.store import Store
-    from crosscut.units import Output
     from crosscut.uploads import Uploads
-
-ROWS_AT_ONCE = 1_000
-EVERYTHING = 10**9
-"""More than any page."""
-
-LOOKED_AT = 2_000
-"""Variations one look at a filtered list goes through; a page may end before it is full."""
 
 
 class Service:
@@ -138,9 +132,9 @@ class Service:
         record = record_of(row)
         if row.plan is None or row.state == "cancelled":
             raise ConflictError(
-                "this job was cancelled: retry it before it is extended"
-                if row.state == "cancelled"
-                else "this job has no plan yet: extend it when its clips have been looked at",
+                "this job has no plan yet: extend it when its clips have been looked at"
+                if row.state in ("queued", "running")
+                else f"this job was {'cancelled' if row.state == 'cancelled' else 'not planned'}: retry it first",
                 code="no_plan",
             )
         request = request_of(record)
@@ -190,12 +184,13 @@ class Service:
 
     def status(self, job: str, owner: str | None) -> dict[str, Any]:
         def look(db: Any) -> dict[str, Any] | None:
-            row = reading.owned(db, job, owner)
+            row = reading.owned(db, job, owner, reading.SUMMARY)
             if row is None:
                 return None
             return summary(row, self._store.clock()) | {
                 "position": reading.position(db, row),
                 **_details(db, row),
+                "plan": reading.estimate(db, job) if row.mode == "plan" else None,
             }
 
         found: dict[str, Any] | None = self._store.read(look)
@@ -241,44 +236,13 @@ class Service:
         after: int = 0,
         limit: int = 100,
     ) -> tuple[list[dict[str, Any]], int | None]:
-        row = self._row(job, owner)
-        if row.plan is None:
-            return [], None
-        with self._previews.studio(record_of(row)) as studio:
-            if state in ("done", "failed") and clip is None:
-                return self._made(row, studio, state, after, limit)
-            return self._looked_through(row, studio, state, clip, after, limit)
+        return self._listing(job, owner).page(state, clip, after, limit)
 
-    def _made(
-        self, row: Any, studio: Any, state: str, after: int, limit: int
-    ) -> tuple[list[dict[str, Any]], int | None]:
-        """Those with a row of their own are found by it; what failed for want of a clip has none."""
-        if state == "failed" and row.doomed:
-            return self._looked_through(row, studio, state, None, after, limit)
-        found = self._store.read(lambda db: reading.page(db, row.seq, after, limit + 1, good=state == "done"))
-        shown = [_variation(row, studio, one.index, one, None) for one in found[:limit]]
-        return shown, found[limit - 1].index if len(found) > limit else None
-
-    def _looked_through(
-        self, row: Any, studio: Any, state: str | None, clip: str | None, after: int, limit: int
-    ) -> tuple[list[dict[str, Any]], int | None]:
-        last = min(row.total, len(studio.plan), after + (limit if state is None and clip is None else LOOKED_AT))
-
-        def look(db: Any) -> tuple[list[Output], dict[tuple[int, int, int], str]]:
-            return reading.page(db, row.seq, after, EVERYTHING, until=last), reading.broken(db, row.id)
-
-        outputs, broken = self._store.read(look)
-        by_index = {one.index: one for one in outputs}
-        shown: list[dict[str, Any]] = []
-        for index in range(after + 1, last + 1):
-            if clip is not None and clip not in studio.clip_names(index):
-                continue
-            told = _variation(row, studio, index, by_index.get(index), studio.cannot(index, broken))
-            if state is None or told["state"] == state:
-                shown.append(told)
-            if len(shown) == limit:
-                return shown, index if index < row.total else None
-        return shown, last if last < min(row.total, len(studio.plan)) else None
+    def _listing(self, job: str, owner: str | None) -> Listing:
+        row = self._store.read(lambda db: reading.owned(db, job, owner, reading.LIGHT))
+        if row is None:
+            raise _no_such_job()
+        return Listing(self._store, self._previews, row, lambda: record_of(self._row(job, owner)))
 
     def playable(self, job: str, owner: str | None, index: int) -> Playable:
         return self._previews.playable(job, self._edition(job, owner), index, lambda: record_of(self._row(job, owner)))
@@ -293,26 +257,24 @@ class Service:
         return edition
 
     def manifest(self, job: str, owner: str | None) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-        row = self._row(job, owner)
-        head = {"id": row.id, "task_name": row.task_name, "state": row.state, "total": row.total}
-        if row.plan is None:
-            return head, iter(())
-        return head, self._rows(row)
+        status = self.status(job, owner)
+        head = {name: status[name] for name in ("id", "task_name", "state", "total")}
+        return head, self._listing(job, owner).rows()
 
-    def _rows(self, row: Any) -> Iterator[dict[str, Any]]:
-        broken = self._store.read(lambda db: reading.broken(db, row.id))
-        with self._previews.studio(record_of(row)) as studio:
-            yield from studio.rows(self._all_outputs(row.seq), stopped=row.state == "cancelled", broken=broken)
-
-    def _all_outputs(self, seq: int) -> Iterator[Output]:
-        after = 0
-        while page := self._page(seq, after):
-            yield from page
-            after = page[-1].index
-
-    def _page(self, seq: int, after: int) -> list[Output]:
-        found: list[Output] = self._store.read(lambda db: reading.page(db, seq, after, ROWS_AT_ONCE))
-        return found
+    def plan(self, job: str, owner: str | None) -> dict[str, Any]:
+        """What the job makes and costs, in the words of the plan command; NotReadyError before it is known."""
+        row = self._store.read(lambda db: reading.owned(db, job, owner, [jobs_table.c.estimate]))
+        if row is None:
+            raise _no_such_job()
+        if row.estimate is None:
+            raise NotReadyError(
+                "this job's clips are still being looked at: ask again in a moment",
+                code="not_ready",
+                retryable=True,
+                after=2.0,
+            )
+        plan: dict[str, Any] = json.loads(row.estimate)
+        return plan
 
     # The machine
 
@@ -380,12 +342,11 @@ def _outlook(request: Request, total: int) -> dict[str, Any]:
 
 def _details(db: Any, row: Any) -> dict[str, Any]:
     """What only the status of one job tells."""
-    estimate = json.loads(row.estimate) if row.estimate else None
+    outline = json.loads(row.outline)
     kinds = reading.stages(db, row.id)
     spent = json.loads(row.spent)
     mixed = int(spent.get("mix", (0, 0))[0])
     encoded = kinds["segment"]
-    notes = (estimate or {}).get("notes", [])
     return {
         "stages": {
             "fetch": kinds["source"],
@@ -395,26 +356,11 @@ def _details(db: Any, row: Any) -> dict[str, Any]:
             "mix": {"done": mixed, "total": None, "failed": 0},
             "deliver": {"done": row.ok + row.failed, "total": row.total - row.doomed, "failed": row.failed},
         },
-        "formats": [
-            f"{one['width']}x{one['height']} at {one['fps']} fps" for one in (estimate or {}).get("formats", [])
-        ],
-        "formats_reason": (estimate or {}).get("formats_reason"),
+        "formats": [f"{one['width']}x{one['height']} at {one['fps']} fps" for one in outline.get("formats", [])],
+        "formats_reason": outline.get("formats_reason"),
         "clips_copied": reading.copied(db, row.id),
         "clips_encoded": int(spent.get("conform", (0, 0))[0]),
         "soundtracks_encoded": mixed,
-        "notes": notes,
-        "plan": estimate,
-        "refused": (estimate or {}).get("refused"),
+        "notes": outline.get("notes") or [],
+        "refused": outline.get("refused"),
     }
-
-
-def _variation(row: Any, studio: Any, index: int, output: Output | None, problem: str | None) -> dict[str, Any]:
-    told: dict[str, Any] = studio.row(index, output)
-    told["file"] = studio.plan.variation(index).name
-    if output is not None:
-        told["state"] = "failed" if output.error else "done"
-    elif problem is not None:
-        told |= {"state": "failed", "error": problem}
-    else:
-        told["state"] = "cancelled" if row.state == "cancelled" else "queued"
-    return told

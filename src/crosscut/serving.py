@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import socket
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crosscut.ports import Service
+
+SWITCH_SECONDS = 0.001
+"""How long one thread may keep the interpreter from the others: answers come first."""
+
+HEADERS_SECONDS = 20
+"""How long a connection may stay idle."""
+
+MOST_CONNECTIONS = 1_000
 
 GOODBYE_SECONDS = 2
 """How long open connections may go on when the server ends."""
@@ -52,6 +61,7 @@ def run(service: Service, options: Serving, log: Any, *, keys: bool) -> None:
             code="no_keys",
         )
     admin = secrets.token_urlsafe(32)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with _listening(options.host, options.port) as listener:
         port = listener.getsockname()[1]
         shown = f"[{options.host}]" if ":" in options.host else options.host
@@ -76,6 +86,8 @@ def run(service: Service, options: Serving, log: Any, *, keys: bool) -> None:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GOODBYE_SECONDS,
+            timeout_keep_alive=HEADERS_SECONDS,
+            limit_concurrency=MOST_CONNECTIONS,
             loop="uvloop",
             http="httptools",
         )

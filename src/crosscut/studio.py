@@ -160,7 +160,7 @@ class Studio:
         return base64.b64decode(answer["jpeg"])
 
     def row(self, index: int, output: Output | None = None) -> dict[str, Any]:
-        """What the manifest tells of a variation, and what came of it; see `report.COLUMNS`."""
+        """What the manifest tells of a variation and what came of it (see `report.COLUMNS`), and its `name`."""
         variation = self.plan.variation(index)
         request, target = self.plan.request, self.plan.targets[variation.target]
         names, line = self.doc.names, variation.line
@@ -171,6 +171,7 @@ class Studio:
             problem = output.error.public
         return {
             "index": index,
+            "name": variation.name,
             "file": made and variation.name,
             "clips": [names[clip] for clip in variation.clips],
             "format": self.plan.format_names[variation.target],
@@ -213,9 +214,14 @@ class Studio:
         slots = ((variation.target, block, choice) for block, choice in enumerate(variation.combination))
         return variation.problem or next((broken[slot] for slot in slots if slot in broken), None)
 
-    def clip_names(self, index: int) -> list[str]:
-        """What the variation's clips are called, in order."""
-        return [self.doc.names[clip] for clip in self.plan.variation(index).clips]
+    def places_of(self, clip: str) -> set[tuple[int, int]]:
+        """Where a clip stands, by what it is called or was given as: (block, choice)."""
+        return {
+            (block, choice)
+            for block, named in enumerate(self.plan.request.blocks)
+            for choice, source in enumerate(named.clips)
+            if clip in (source, self.doc.names[source])
+        }
 
     def fingerprint(self, variation: Variation) -> str:
         """Names everything that decides the file's bytes, before any piece is made; for what can be made.

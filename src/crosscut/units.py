@@ -24,6 +24,9 @@ LANES: Mapping[Kind, Lane] = {
     "manifest": "processor",
 }
 
+VERSION = 1
+"""Of what payloads mean: raise it when those who know only the former meaning could not do the work as it is wanted."""
+
 
 @dataclass(frozen=True)
 class Unit:

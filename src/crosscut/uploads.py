@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ class Uploads:
 
     def known(self, owner: str | None, source: str) -> bool:
         """Whether `source:…` is an upload of that owner."""
-        upload = source.removeprefix(PREFIX)
+        upload = source.removeprefix(PREFIX).partition("/")[0]
         return bool(self._store.read(lambda db: access.uploaded(db, owner, upload)))
 
     def intake(self, owner: str, name: str) -> Taking:
@@ -55,6 +56,11 @@ class Uploads:
     @property
     def most_bytes(self) -> int:
         return self._most_bytes
+
+
+def _plain(name: str) -> str:
+    """The name as the last part of an id: variations are called after it."""
+    return re.sub(r"[\x00-\x1f\x7f/\\]+", "_", name).strip()[:200] or "upload"
 
 
 class Taking:
@@ -93,7 +99,8 @@ class Taking:
             self._uploads.keep(self._owner, self._name, sha256, self._size)
         finally:
             self._stack.close()
-        return {"id": PREFIX + sha256, "name": self._name, "bytes": self._size, "sha256": sha256}
+        source = f"{PREFIX}{sha256}/{_plain(self._name)}"
+        return {"id": source, "name": self._name, "bytes": self._size, "sha256": sha256}
 
     def abort(self) -> None:
         self._stack.close()

@@ -115,6 +115,7 @@ SOURCES = _route("requests", 201, "Kept.", shapes.Source, 408, 413, 415, 507, op
 
 JOBS = _route("jobs", 200, "A page of jobs.", shapes.JobPage)
 JOB = _route("jobs", 200, "The job.", shapes.JobStatus, 404)
+JOB_PLAN = _route("jobs", 200, "The plan.", shapes.Plan, 404, 409)
 VARIATIONS = _route("jobs", 200, "A page of variations.", shapes.VariationPage, 404)
 EVENTS: _Route = {"tags": ["jobs"], "responses": _problems(404)}
 MANIFEST_JSON = _route("jobs", 200, "The manifest.", shapes.Manifest, 404, 409)

@@ -65,6 +65,12 @@ def job_status(request: Request, within: Within, caller: ByCaller, job: JobId) -
     return JsonAnswer(with_links(request, within.service.status(job, caller.owner)))
 
 
+@router.get("/jobs/{job}/plan", **documents.JOB_PLAN)
+def job_plan(within: Within, caller: ByCaller, job: JobId) -> JsonAnswer:
+    """What a job makes and costs, as it was worked out from its clips."""
+    return JsonAnswer(within.service.plan(job, caller.owner))
+
+
 @router.get("/jobs/{job}/variations", **documents.VARIATIONS)
 def variations(
     request: Request, within: Within, caller: ByCaller, job: JobId, state: VariationStates = None, clip: Clip = None,

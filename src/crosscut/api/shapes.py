@@ -103,7 +103,13 @@ class JobStatus(JobSummary):
     position: int | None = Field(description="Jobs that wait before this one.")
     stages: dict[str, Stage]
     notes: list[str] = []
-    plan: dict[str, Any] | None = Field(default=None, description="The estimate, null before it is known.")
+    plan: dict[str, Any] | None = Field(default=None, description="Of a job that only plans; of others see `/plan`.")
+
+
+class Plan(_Shape):
+    """What a job makes and costs; `crosscut plan --json` prints the same."""
+
+    variations: int
 
 
 class JobPage(_Shape):
@@ -137,14 +143,20 @@ class Retried(_Shape):
 
 class Extended(_Shape):
     model_config = ConfigDict(
-        json_schema_extra={"example": {"variations": 9, "first_index": 28, "clips": 1, "music": 0, "lines": 0}}
+        json_schema_extra={
+            "example": {
+                "variations": 9, "first_index": 28, "total": 36, "clips": ["https://example.com/hook3.mp4"],
+                "music": [], "lines": [],
+            }
+        }
     )
 
-    variations: int
-    first_index: int | None
-    clips: int
-    music: int
-    lines: int
+    variations: int = Field(description="How many are new.")
+    first_index: int = Field(description="Number of the first new one.")
+    total: int
+    clips: list[str]
+    music: list[str]
+    lines: list[str]
 
 
 class Source(_Shape):

@@ -146,6 +146,9 @@ class _Forking(_Spawning):
         finally:
             os._exit(1)
 
+POLITENESS = 5
+"""Added to the niceness of all work, so that who asks is answered while all processors encode."""
+
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
@@ -153,6 +156,7 @@ def main() -> None:
         os.fstat(2)
     except OSError:  # whoever started us had none; a channel must not get its number
         os.open(os.devnull, os.O_WRONLY)
+    os.nice(POLITENESS)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # sent to all of us at once; what is to end is for the executor to say
     try:

@@ -67,6 +67,10 @@ class Scheduler:
                 # The database is away or its disk full: nothing is lost, and it may come back.
                 self._log.warning("scheduler waits", stage=error.stage, code=error.code, detail=error.detail)
                 self._stopped.wait(1.0)
+            except Exception:  # noqa: BLE001
+                # One odd job must not keep all others waiting.
+                self._log.exception("scheduler stumbles")
+                self._stopped.wait(1.0)
             self._news.wait(REST_SECONDS)
 
     def tick(self) -> None:

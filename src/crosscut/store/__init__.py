@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
+from crosscut.errors import CrosscutError
 from crosscut.grid import Grid
 from crosscut.store import jobs, planning, queue, reading, results
 from crosscut.store.database import Database
 from crosscut.store.jobs import Submission, Submitted
 from crosscut.store.options import Options
 from crosscut.store.schema import jobs as job_table
+from crosscut.wants import request_of, wants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,13 +88,22 @@ class Store:
     # For the scheduler
 
     def admit(self) -> None:
-        """Let waiting jobs in, as long as there is room; each in a transaction of its own."""
+        """Let waiting jobs in, as long as there is room."""
         while True:
             with self.database.begin() as db:
                 row = jobs.next_in(db, self.options.admitted)
-                if row is None:
-                    return
-                planning.admit(db, jobs.record_of(row), self.options, self.clock())
+            if row is None:
+                return
+            record = jobs.record_of(row)
+            try:
+                # Reading a large request takes a while: not while others wait for the database.
+                wanted = wants(record, request_of(record))
+            except CrosscutError as error:
+                with self.database.begin() as db:
+                    jobs.fail(db, record.id, error.public, self.clock())
+                continue
+            with self.database.begin() as db:
+                planning.admit(db, record.id, wanted, self.options, self.clock())
 
     def advance(self, claim: Callable[[str, str, str], bool] = _free) -> None:
         """Fold what has ended, draw plans, cut batches, end jobs.
@@ -117,10 +128,11 @@ class Store:
             return queue.lease(db, lane, self.clock(), self.options.lease_seconds)
 
     def reap(self) -> list[str]:
-        """Take back what was lost; the workers that are hung."""
+        """Take back what was lost; the workers that are silent or hung, to be ended."""
         with self.database.begin() as db:
             queue.expired(db, self.clock())
-            return queue.hung(db, self.clock())
+            silent = results.silent(db, self._grid_of(db), self.options, self.clock())
+            return silent + queue.hung(db, self.clock())
 
     def died(self, worker: str) -> None:
         """A worker's process is gone."""
@@ -149,7 +161,8 @@ class Store:
                 update(job_table).where(job_table.c.id == job, ~job_table.c[next(iter(told))]).values(**told)
             ).rowcount
             if changed and payload is not None:
-                queue.add(db, "webhook", job, payload, self.clock(), allowed=self.options.allowed("webhook"))
+                allowed = self.options.allowed("webhook")
+                queue.put(db, [queue.unit_row("webhook", job, payload, self.clock(), allowed=allowed)])
 
     # For owners
 

@@ -124,7 +124,7 @@ def next_in(db: Connection, most: int) -> AnyRow | None:
     head = min(db.execute(heads), key=lambda one: (inside.get(one.owner, 0), one.seq), default=None)
     if head is None:
         return None
-    return db.execute(select(jobs).where(jobs.c.seq == head.seq).with_for_update()).one()
+    return db.execute(select(jobs).where(jobs.c.seq == head.seq)).one()
 
 
 def cancel(db: Connection, job: str, now: float) -> bool:
@@ -154,6 +154,23 @@ def _want_nothing(db: Connection, job: str) -> None:
     db.execute(delete(work).where(work.c.kind.in_(queue.PREPARATIONS), work.c.state != "done", ~wanted))
 
 
+def fail(db: Connection, job: str, reason: str, now: float) -> None:
+    """End a job of which nothing more can be made, all that is not made for the same reason."""
+    row = db.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
+    if row is None or row.phase == "ended":
+        return
+    lost = row.total - row.ok - row.failed
+    told = json.loads(row.errors) | {"doomed": {reason: lost}}
+    db.execute(
+        update(jobs)
+        .where(jobs.c.id == job)
+        .values(
+            state="failed", phase="ended", ended=now, errors=json.dumps(told), doomed=lost, version=jobs.c.version + 1
+        )
+    )
+    _want_nothing(db, job)
+
+
 def retry(db: Connection, row: AnyRow, now: float) -> dict[str, int]:
     """Do again what failed or was cancelled; what was made stays. The job must have come to rest."""
     failed = list(
@@ -177,9 +194,14 @@ def retry(db: Connection, row: AnyRow, now: float) -> dict[str, int]:
     if not unmade and not preparations:
         return {"variations": 0, "preparations": 0}
     db.execute(delete(outputs).where(outputs.c.job == row.seq, outputs.c.error.is_not(None)))
-    for start in range(0, len(failed), RETRIED_AT_ONCE):
-        indexes = failed[start : start + RETRIED_AT_ONCE]
-        queue.add(db, "batch", row.id, {"indexes": indexes}, now, size=len(indexes), allowed=3_600.0)
+    batches = [failed[start : start + RETRIED_AT_ONCE] for start in range(0, len(failed), RETRIED_AT_ONCE)]
+    queue.put(
+        db,
+        [
+            queue.unit_row("batch", row.id, {"indexes": indexes}, now, size=len(indexes), allowed=3_600.0)
+            for indexes in batches
+        ],
+    )
     db.execute(
         update(jobs)
         .where(jobs.c.id == row.id)

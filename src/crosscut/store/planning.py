@@ -10,21 +10,21 @@ import json
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, exists, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, select, update
 
 from crosscut.store import queue, reading
 from crosscut.store.schema import boxes, jobs, needs, slots, work
-from crosscut.wants import request_of, wants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
     from crosscut.grid import Grid
     from crosscut.store.options import Options
     from crosscut.store.schema import AnyRow
-    from crosscut.units import Failure, JobRecord
+    from crosscut.units import Failure
+    from crosscut.wants import Want
 
 BATCH_SECONDS = 5.0
 """Batches aim at so much work: little enough to lose, enough to be worth handing out."""
@@ -35,28 +35,37 @@ FIRST_BATCH = 16
 
 REASONS_KEPT = 20
 
+OUTLINE = ("formats", "formats_reason", "notes", "refused")
+"""Of the estimate, what a status tells."""
 
-def admit(db: Connection, record: JobRecord, options: Options, now: float) -> None:
+
+def admit(db: Connection, job: str, wanted: Sequence[Want], options: Options, now: float) -> None:
     """Let a job's preparations into the queue; those that another job waits for are shared."""
-    request = request_of(record)
-    known = set(db.scalars(select(needs.c.key).where(needs.c.job == record.id)))
-    fresh = [want for want in wants(record, request) if want.key not in known]
-    if fresh:
-        rows = [
-            {
-                "job": record.id,
-                "key": want.key,
-                "kind": want.kind,
-                "name": want.name,
-                "position": len(known) + number,
-                "state": "wait",
-            }
-            for number, want in enumerate(fresh)
-        ]
+    entering = update(jobs).where(jobs.c.id == job, jobs.c.phase == "queued", jobs.c.state != "cancelled")
+    if not db.execute(entering.values(phase="gather", version=jobs.c.version + 1)).rowcount:
+        return
+    known = set(db.scalars(select(needs.c.key).where(needs.c.job == job)))
+    fresh = [want for want in wanted if want.key not in known]
+    rows = [
+        {
+            "job": job,
+            "key": want.key,
+            "kind": want.kind,
+            "name": want.name,
+            "position": len(known) + number,
+            "state": "wait",
+        }
+        for number, want in enumerate(fresh)
+    ]
+    if rows:
         db.execute(insert(needs), rows)
-    for want in fresh:
-        queue.add(db, want.kind, None, want.payload, now, key=want.key, allowed=options.allowed(want.kind))
-    db.execute(update(jobs).where(jobs.c.id == record.id).values(phase="gather", version=jobs.c.version + 1))
+    queue.put(
+        db,
+        [
+            queue.unit_row(want.kind, None, want.payload, now, key=want.key, allowed=options.allowed(want.kind))
+            for want in fresh
+        ],
+    )
 
 
 def gathered(db: Connection, options: Options, now: float) -> None:
@@ -67,7 +76,7 @@ def gathered(db: Connection, options: Options, now: float) -> None:
             update(jobs).where(jobs.c.id == job, jobs.c.phase == "gather").values(phase="plan")
         ).rowcount
         if changed:
-            queue.add(db, "plan", job, {}, now, allowed=options.allowed("plan"))
+            queue.put(db, [queue.unit_row("plan", job, {}, now, allowed=options.allowed("plan"))])
 
 
 def prepared(db: Connection, key: str, result: Mapping[str, Any] | None, failure: Failure | None) -> None:
@@ -99,6 +108,7 @@ def decided(db: Connection, job: AnyRow, result: Mapping[str, Any], grid: Grid, 
             edition=jobs.c.edition + 1,
             grid=json.dumps(grid.as_json()),
             estimate=json.dumps(result["estimate"]),
+            outline=json.dumps({name: result["estimate"].get(name) for name in OUTLINE}),
             total=len(grid),
             errors=json.dumps(errors),
             phase="ended" if over else "make",
@@ -114,9 +124,7 @@ def decided(db: Connection, job: AnyRow, result: Mapping[str, Any], grid: Grid, 
             slots.c.job == job.id, slots.c.target == target, slots.c.state == "ready", slots.c.ord.is_(None)
         )
         waiting = {(block, choice) for block, choice in db.execute(fresh)}
-        for block, choice in grid.order():
-            if (block, choice) in waiting:
-                _number(db, job.id, target, block, choice)
+        _number(db, job.id, target, [place for place in grid.order() if place in waiting])
         open_boxes(db, job.id, target, grid)
     _rescue(db, job, grid, options, now)
     count_doomed(db, job.id, grid)
@@ -136,15 +144,7 @@ def _rescue(db: Connection, job: AnyRow, grid: Grid, options: Options, now: floa
             reasons[reason] = reasons.get(reason, 0) + 1
     for start in range(0, len(indexes), MOST_IN_BATCH):
         some = indexes[start : start + MOST_IN_BATCH]
-        queue.add(
-            db,
-            "batch",
-            job.id,
-            {"indexes": some},
-            now,
-            size=len(some),
-            allowed=options.allowed("batch", {"indexes": some}),
-        )
+        queue.put(db, [_batch(job.id, some, options, now)])
     db.execute(update(jobs).where(jobs.c.id == job.id).values(rescued=json.dumps(reasons)))
 
 
@@ -173,16 +173,32 @@ def _place_slots(db: Connection, job: str, result: Mapping[str, Any], grid: Grid
         db.execute(insert(slots), rows)
     order = {place: number for number, place in enumerate(grid.order())}
     rows.sort(key=lambda row: order.get((row["block"], row["choice"]), len(order)))
-    for key in dict.fromkeys(row["key"] for row in rows if row["state"] == "wait"):
-        payload = result["segments"][key]
-        queue.add(db, "segment", None, payload, now, key=key, allowed=options.allowed("segment", payload))
+    segments = {row["key"]: result["segments"][row["key"]] for row in rows if row["state"] == "wait"}
+    queue.put(
+        db,
+        [
+            queue.unit_row("segment", None, payload, now, key=key, allowed=options.allowed("segment", payload))
+            for key, payload in segments.items()
+        ],
+    )
 
 
-def _number(db: Connection, job: str, target: int, block: int, choice: int) -> None:
-    """Give a ready slot the next number among the ready ones."""
+def _number(db: Connection, job: str, target: int, places: Sequence[tuple[int, int]]) -> None:
+    """Give ready slots (block, choice) the next numbers among the ready ones."""
     last = db.scalar(select(func.max(slots.c.ord)).where(slots.c.job == job, slots.c.target == target))
-    here = and_(slots.c.job == job, slots.c.target == target, slots.c.block == block, slots.c.choice == choice)
-    db.execute(update(slots).where(here).values(ord=0 if last is None else last + 1))
+    first = 0 if last is None else last + 1
+    here = and_(
+        slots.c.job == job,
+        slots.c.target == target,
+        slots.c.block == bindparam("at_block"),
+        slots.c.choice == bindparam("at_choice"),
+    )
+    rows = [
+        {"at_block": block, "at_choice": choice, "number": first + place}
+        for place, (block, choice) in enumerate(places)
+    ]
+    if rows:
+        db.execute(update(slots).where(here).values(ord=bindparam("number")), rows)
 
 
 def open_boxes(db: Connection, job: str, target: int, grid: Grid) -> None:
@@ -200,18 +216,17 @@ def open_boxes(db: Connection, job: str, target: int, grid: Grid) -> None:
             select(boxes.c.stage, boxes.c.ord).where(boxes.c.job == job, boxes.c.target == target)
         )
     }
-    blocks = len(grid.stages[0].ranges)
+    fresh = []
     for stage in range(len(grid.stages)):
-        before: list[list[int]] = [[] for _ in range(blocks)]
+        before: list[list[int]] = [[] for _ in grid.stages[0].ranges]
         for block, choice, number in ready:
             if (stage, number) not in known:
                 size = len(grid.members(stage, block, choice, before))
-                db.execute(
-                    insert(boxes).values(
-                        job=job, stage=stage, target=target, ord=number, block=block, choice=choice, size=size, cursor=0
-                    )
-                )
+                box = {"stage": stage, "target": target, "ord": number, "block": block, "choice": choice}
+                fresh.append(box | {"job": job, "size": size, "cursor": 0})
             before[block].append(choice)
+    if fresh:
+        db.execute(insert(boxes), fresh)
 
 
 def segment_ended(db: Connection, key: str, failure: Failure | None, grid_of: Callable[[str], Grid]) -> None:
@@ -228,7 +243,7 @@ def segment_ended(db: Connection, key: str, failure: Failure | None, grid_of: Ca
             db.execute(update(slots).where(here).values(state="failed", error=failure.public))
         else:
             db.execute(update(slots).where(here).values(state="ready"))
-            _number(db, row.job, row.target, row.block, row.choice)
+            _number(db, row.job, row.target, [(row.block, row.choice)])
         changed.setdefault(row.job, set()).add(row.target)
     for job, targets in changed.items():
         grid = grid_of(job)
@@ -316,15 +331,12 @@ def cut(
             indexes = _take(db, job.id, size, grid_of(job.id))
             if not indexes:
                 break
-            queue.add(
-                db,
-                "batch",
-                job.id,
-                {"indexes": indexes, "edition": job.edition},
-                now,
-                size=len(indexes),
-                allowed=options.allowed("batch", {"indexes": indexes}),
-            )
+            queue.put(db, [_batch(job.id, indexes, options, now, edition=job.edition)])
+
+
+def _batch(job: str, indexes: list[int], options: Options, now: float, **more: Any) -> dict[str, Any]:
+    payload = {"indexes": indexes, **more}
+    return queue.unit_row("batch", job, payload, now, size=len(indexes), allowed=options.allowed("batch", payload))
 
 
 def _batch_size(job: AnyRow, processors: int) -> int:
@@ -404,7 +416,7 @@ def _close(db: Connection, job: AnyRow, options: Options, now: float) -> None:
             "cancelled": job.state == "cancelled",
             "broken": [[*slot, why] for slot, why in reading.broken(db, job.id).items()],
         }
-        queue.add(db, "manifest", job.id, payload, now, allowed=options.allowed("manifest"))
+        queue.put(db, [queue.unit_row("manifest", job.id, payload, now, allowed=options.allowed("manifest"))])
 
 
 def over(db: Connection, job: str, problem: str | None, now: float) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 
+from crosscut.store.bulk import insert_new, insert_or_replace
 from crosscut.store.schema import destinations, jobs, needs, outputs, slots, totals, work
-from crosscut.units import LANES, Failure, Outcome, Output, Spent, Unit
+from crosscut.units import LANES, VERSION, Failure, Outcome, Output, Spent, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,13 +37,15 @@ LONGEST_PAUSE = 300.0
 WEBHOOK_PAUSES = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0)
 """Seconds before each further try of a webhook: about a day in all."""
 
+FOREIGN_PAUSE = 5.0
+"""Seconds before a unit of newer code is handed out again, after it came to older code."""
+
 CRASHED = Failure("engine", "crashed", "the process that worked on it died again and again: report this, with the log")
 FOLDED_AT_ONCE = 500
 REASONS_KEPT = 20
 
 
-def add(
-    db: Connection,
+def unit_row(
     kind: Kind,
     job: str | None,
     payload: Mapping[str, Any],
@@ -53,26 +56,27 @@ def add(
     size: int = 1,
     not_before: float = 0.0,
     tries: int = 0,
-) -> None:
-    """Put a unit into the queue unless one with its key is there; without `key` it is like no other."""
-    key = key or secrets.token_hex(16)
-    if db.scalar(select(work.c.id).where(work.c.key == key)) is not None:
-        return
-    db.execute(
-        insert(work).values(
-            key=key,
-            kind=kind,
-            lane=LANES[kind],
-            job=job,
-            payload=json.dumps(payload),
-            size=size,
-            allowed=allowed,
-            state="ready",
-            not_before=not_before,
-            ready_since=max(now, not_before),
-            tries=tries,
-        )
-    )
+) -> dict[str, Any]:
+    """A row for `put`; without `key` it is like no other."""
+    return {
+        "key": key or secrets.token_hex(16),
+        "kind": kind,
+        "lane": LANES[kind],
+        "job": job,
+        "payload": json.dumps(payload),
+        "version": VERSION,
+        "size": size,
+        "allowed": allowed,
+        "state": "ready",
+        "not_before": not_before,
+        "ready_since": max(now, not_before),
+        "tries": tries,
+    }
+
+
+def put(db: Connection, units: Sequence[dict[str, Any]]) -> None:
+    """Put units into the queue, but those whose key is there already."""
+    insert_new(db, work, units, ["key"])
 
 
 # Handing out
@@ -117,7 +121,7 @@ def lease(db: Connection, lane: Lane, now: float, ttl: float) -> tuple[int, int]
 
 def _candidates(db: Connection, lane: Lane, now: float) -> list[tuple[str, int, int]]:
     """For each job (job, rank, unit): its own units come before preparations, both oldest first."""
-    ready = and_(work.c.state == "ready", work.c.lane == lane, work.c.not_before <= now)
+    ready = and_(work.c.state == "ready", work.c.lane == lane, work.c.not_before <= now, _understood())
     paused = exists().where(destinations.c.key == jobs.c.place, destinations.c.not_before > now, work.c.kind == "batch")
     own = (
         select(work.c.job, func.min(work.c.id))
@@ -141,6 +145,11 @@ def _candidates(db: Connection, lane: Lane, now: float) -> list[tuple[str, int, 
     return found
 
 
+def _understood() -> Any:
+    """A unit this code can do; others wait for newer code on the same database."""
+    return and_(work.c.version <= VERSION, work.c.kind.in_(LANES))
+
+
 def _stopped() -> Any:
     """A batch or plan of a cancelled job: kept, in case the job is tried again, but not done."""
     return and_(jobs.c.state == "cancelled", work.c.kind.in_(("batch", "plan")))
@@ -152,11 +161,13 @@ def _stopped() -> Any:
 def start(db: Connection, unit: int, attempt: int, worker: str, now: float, ttl: float) -> Unit | None:
     row = db.execute(
         update(work)
-        .where(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued")
+        .where(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued", _understood())
         .values(state="running", worker=worker, lease=now + ttl, deadline=now + work.c.allowed, fraction=0.0)
         .returning(work.c.kind, work.c.job, work.c.payload)
     ).one_or_none()
     if row is None:
+        foreign = and_(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued", ~_understood())
+        db.execute(_unassigned(now).where(foreign).values(not_before=now + FOREIGN_PAUSE))
         return None
     if row.kind in ("batch", "plan") and db.scalar(select(jobs.c.state).where(jobs.c.id == row.job)) == "cancelled":
         db.execute(_unassigned(now).where(work.c.id == unit))
@@ -274,8 +285,13 @@ def in_hand(db: Connection, worker: str) -> list[AnyRow]:
 
 
 def expired(db: Connection, now: float) -> None:
-    """Leases that ran out: the message was lost, or the worker is gone or asleep; its late result is fenced."""
-    db.execute(_unassigned(now).where(work.c.state.in_(("queued", "running")), work.c.lease < now))
+    """What was handed out and never begun: the message was lost."""
+    db.execute(_unassigned(now).where(work.c.state == "queued", work.c.lease < now))
+
+
+def silent(db: Connection, now: float) -> list[AnyRow]:
+    """Units in hand of which nothing is heard any more: the worker is gone, asleep, or stuck as a whole."""
+    return list(db.execute(select(work).where(work.c.state == "running", work.c.lease < now).with_for_update()))
 
 
 def hung(db: Connection, now: float) -> list[str]:
@@ -291,7 +307,7 @@ def crashed(db: Connection, row: AnyRow, now: float) -> bool:
         return False
     if row.kind == "batch" and crashes * 2 >= MOST_CRASHES and row.size > 1:
         for index in json.loads(row.payload)["indexes"]:
-            add(db, "batch", row.job, {"indexes": [index]}, now, allowed=row.allowed)
+            put(db, [unit_row("batch", row.job, {"indexes": [index]}, now, allowed=row.allowed)])
         db.execute(delete(work).where(work.c.id == row.id))
         return True
     db.execute(_unassigned(now).where(work.c.id == row.id))
@@ -319,11 +335,7 @@ def record(db: Connection, job: int, made: Iterable[Output]) -> None:
         }
         for one in made
     ]
-    if not rows:
-        return
-    indexes = [row["variation"] for row in rows]
-    db.execute(delete(outputs).where(outputs.c.job == job, outputs.c.variation.in_(indexes)))
-    db.execute(insert(outputs), rows)
+    insert_or_replace(db, outputs, rows, ["job", "variation"])
 
 
 def output(row: AnyRow) -> Output:

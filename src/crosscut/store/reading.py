@@ -27,6 +27,18 @@ SUMMARY = tuple(
 """What a list shows; documents are left where they are."""
 
 
+LIGHT = (
+    jobs.c.seq,
+    jobs.c.id,
+    jobs.c.state,
+    jobs.c.total,
+    jobs.c.doomed,
+    jobs.c.edition,
+    jobs.c.plan.is_not(None).label("planned"),
+)
+"""What a look at variations needs."""
+
+
 def owned(db: Connection, job: str, owner: str | None, columns: Sequence[Any] = (jobs,)) -> AnyRow | None:
     """The job, if it is that owner's; `owner` None is everybody."""
     query = select(*columns).where(jobs.c.id == job)
@@ -102,6 +114,12 @@ def broken(db: Connection, job: str) -> dict[tuple[int, int, int], str]:
     query = select(slots.c.target, slots.c.block, slots.c.choice, slots.c.error)
     rows = db.execute(query.where(slots.c.job == job, slots.c.state == "failed"))
     return {(row.target, row.block, row.choice): row.error for row in rows}
+
+
+def estimate(db: Connection, job: str) -> dict[str, Any] | None:
+    text = db.scalar(select(jobs.c.estimate).where(jobs.c.id == job))
+    found: dict[str, Any] | None = json.loads(text) if text else None
+    return found
 
 
 def position(db: Connection, row: AnyRow) -> int:

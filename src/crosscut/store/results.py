@@ -9,10 +9,10 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from crosscut.store import planning, queue
-from crosscut.store.jobs import record_of
+from crosscut.store.jobs import fail, record_of
 from crosscut.store.schema import jobs
 from crosscut.units import Outcome, Output
 from crosscut.wants import request_of
@@ -52,7 +52,23 @@ def finish(
 
 def died(db: Connection, worker: str, grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
     """A worker is dead: what it had in hand goes back, or is given up when it killed too many."""
-    for row in queue.in_hand(db, worker):
+    _lost(db, queue.in_hand(db, worker), grid_of, options, now)
+
+
+def silent(db: Connection, grid_of: Callable[[str], Grid], options: Options, now: float) -> list[str]:
+    """Take what they had in hand from workers that are silent, as if they had died; their names.
+
+    What they hand in later is fenced.
+    """
+    rows = queue.silent(db, now)
+    _lost(db, rows, grid_of, options, now)
+    return sorted({row.worker for row in rows})
+
+
+def _lost(
+    db: Connection, rows: Sequence[AnyRow], grid_of: Callable[[str], Grid], options: Options, now: float
+) -> None:
+    for row in rows:
         if queue.crashed(db, row, now):
             continue
         if row.kind == "batch":
@@ -88,13 +104,7 @@ def _failed(
     elif row.kind == "manifest":
         planning.over(db, row.job, failure.public, now)
     elif row.kind == "plan":
-        total = db.scalar(select(jobs.c.total).where(jobs.c.id == row.job))
-        errors = json.dumps({"made": {}, "doomed": {failure.public: total}})
-        db.execute(
-            update(jobs)
-            .where(jobs.c.id == row.job, jobs.c.phase == "plan")
-            .values(state="failed", phase="ended", ended=now, errors=errors, doomed=total, version=jobs.c.version + 1)
-        )
+        fail(db, row.job, failure.public, now)
     queue.close(db, row, outcome)
 
 
@@ -128,16 +138,20 @@ def _put_back(
     db: Connection, row: AnyRow, left: Sequence[int], tries: int, pause: float, options: Options, now: float
 ) -> None:
     payload = {"indexes": list(left)}
-    queue.add(
+    queue.put(
         db,
-        "batch",
-        row.job,
-        payload,
-        now,
-        size=len(left),
-        allowed=options.allowed("batch", payload),
-        not_before=now + pause if pause else 0.0,
-        tries=tries,
+        [
+            queue.unit_row(
+                "batch",
+                row.job,
+                payload,
+                now,
+                size=len(left),
+                allowed=options.allowed("batch", payload),
+                not_before=now + pause if pause else 0.0,
+                tries=tries,
+            )
+        ],
     )
 
 

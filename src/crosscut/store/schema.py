@@ -54,6 +54,7 @@ jobs = Table(
     Column("edition", Integer, nullable=False, default=0),
     Column("grid", Text),
     Column("estimate", Text),
+    Column("outline", Text, nullable=False, default="{}"),
     Column("webhook", Text),
     Column("passthrough", Text),
     Column("total", BigInteger, nullable=False),
@@ -75,8 +76,8 @@ jobs = Table(
 """`phase`: queued, gather, plan, make, close, ended. `failed` counts outputs, `doomed` what lacks a usable piece.
 
 `rescued` counts by reason those of the doomed that may still lie in the place from an earlier job: they are asked for.
-`place` names destination and folder together. `making` is when the first variation came out, `served` a count that says
-whose turn is next.
+`outline` is what a status tells of the estimate. `place` names destination and folder together. `making` is when the
+first variation came out, `served` a count that says whose turn is next.
 """
 Index(
     "jobs_live",
@@ -150,6 +151,7 @@ work = Table(
     Column("lane", String(9), nullable=False),
     Column("job", String(32)),
     Column("payload", Text, nullable=False),
+    Column("version", Integer, nullable=False),
     Column("size", Integer, nullable=False, default=1),
     Column("allowed", Float(53), nullable=False),
     Column("state", String(7), nullable=False),
@@ -167,7 +169,8 @@ work = Table(
 )
 """Units to be done: ready, queued (handed out), running, done (to be folded).
 
-`job` is whose account it runs on; None for a preparation nobody has been given yet. `tries` counts failures,
+`job` is whose account it runs on; None for a preparation nobody has been given yet. `version` is that of the payload:
+what newer code put there is left to newer code. `tries` counts failures,
 `crashes` dead workers; `allowed` seconds is how long one attempt may take; `done` is what `fold` adds up.
 """
 Index("work_ready", work.c.state, work.c.lane, work.c.not_before)
@@ -189,6 +192,13 @@ outputs = Table(
     sqlite_with_rowid=False,
 )
 """One row for each variation that came out, by the job's `seq`."""
+Index(
+    "outputs_failed",
+    outputs.c.job,
+    outputs.c.variation,
+    sqlite_where=outputs.c.error.is_not(None),
+    postgresql_where=outputs.c.error.is_not(None),
+)
 
 totals = Table(
     "totals",

@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.Column("edition", sa.Integer(), nullable=False),
         sa.Column("grid", sa.Text(), nullable=True),
         sa.Column("estimate", sa.Text(), nullable=True),
+        sa.Column("outline", sa.Text(), nullable=False),
         sa.Column("webhook", sa.Text(), nullable=True),
         sa.Column("passthrough", sa.Text(), nullable=True),
         sa.Column("total", sa.BigInteger(), nullable=False),
@@ -128,6 +129,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job", "variation"),
         sqlite_with_rowid=False,
     )
+    op.create_index(
+        "outputs_failed",
+        "outputs",
+        ["job", "variation"],
+        unique=False,
+        sqlite_where=sa.text("error IS NOT NULL"),
+        postgresql_where=sa.text("error IS NOT NULL"),
+    )
     op.create_table(
         "slots",
         sa.Column("job", sa.String(length=32), nullable=False),
@@ -165,6 +174,7 @@ def upgrade() -> None:
         sa.Column("lane", sa.String(length=9), nullable=False),
         sa.Column("job", sa.String(length=32), nullable=True),
         sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("allowed", sa.Float(precision=53), nullable=False),
         sa.Column("state", sa.String(length=7), nullable=False),

@@ -1,0 +1,72 @@
+"""Random deaths of workers, of their nursery and of everything, until as much has died as was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from engine_play import SOUND, Place, Server, body, check_like_undisturbed, descendants, until
+
+SEEDS = (1, 2, 3, 4)
+DEATHS = 26
+"""In each run."""
+LONGEST_PEACE = 0.5
+"""Seconds between two of them."""
+WHAT = ("worker",) * 6 + ("nursery",) + ("everything",)
+REQUEST = body(4, 4, 3, **SOUND)
+
+
+def test_the_runs_add_up_to_a_hundred_deaths():
+    assert len(SEEDS) * DEATHS >= 100
+
+
+class Reaper:
+    """Kills at random, and counts."""
+
+    def __init__(self, server, seed):
+        self.server = server
+        self.killed = []
+        self._draw = random.Random(seed)
+
+    def strike(self):
+        """Kill something that is there, after a while; the server lives on or is started again."""
+        time.sleep(self._draw.random() * LONGEST_PEACE)
+        what = self._draw.choice(WHAT)
+        if what == "everything":
+            self.server.kill()
+            self.killed.append(what)
+            self.server.start()
+        else:
+            nursery = until(self.server.nursery)
+            victim = nursery if what == "nursery" else self._draw.choice(until(self.server.workers))
+            with contextlib.suppress(ProcessLookupError):  # it has just died of something else
+                os.kill(victim, signal.SIGKILL)
+                self.killed.append(what)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_random_deaths_the_outcome_is_that_of_an_undisturbed_run(tmp_path, seed):
+    place = Place(tmp_path)
+    with Server(place) as server:
+        reaper = Reaper(server, seed)
+        jobs = []
+        while len(reaper.killed) < DEATHS:
+            if all(map(server.over, jobs)):
+                jobs.append(server.submit(REQUEST | {"task_name": f"task {len(jobs)}"}))
+            reaper.strike()
+        below = descendants(server.pid)
+        assert below, "somebody works"
+        until(lambda: all(map(server.over, jobs)))
+        statuses = [server.get(f"/jobs/{job}") for job in jobs]
+        assert server.stop() == 0
+    told = f"seed {seed}: {reaper.killed}"
+    assert len(reaper.killed) == DEATHS, told
+    for status in statuses:
+        assert (status["state"], status["failed"]) == ("done", 0), (told, status["errors"])
+    for number in range(len(jobs)):
+        check_like_undisturbed(place, REQUEST | {"task_name": f"task {number}"}, uploaded=True)
