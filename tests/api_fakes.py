@@ -108,7 +108,8 @@ class FakeIntake:
     def commit(self) -> dict[str, Any]:
         self.ended = "committed"
         digest = hashlib.sha256(self.data).hexdigest()
-        return {"id": f"source:{digest[:32]}", "bytes": len(self.data), "sha256": digest}
+        self.service.uploads[f"source:{digest}"] = self.owner
+        return {"id": f"source:{digest}", "bytes": len(self.data), "sha256": digest}
 
     def abort(self) -> None:
         self.ended = "aborted"
@@ -120,6 +121,8 @@ class FakeService:
     def __init__(self, video_size: int = VIDEO_BYTES) -> None:
         self.all_jobs: dict[str, FakeJob] = {}
         self.intakes: list[FakeIntake] = []
+        self.uploads: dict[str, str] = {}
+        """Owners by id."""
         self.keys: dict[str, dict[str, Any]] = {}
         self.reasons: list[str] = []
         self.amounts = Metrics()
@@ -305,6 +308,12 @@ class FakeService:
         assert owner is not None
         self.intakes.append(FakeIntake(self, owner, name))
         return self.intakes[-1]
+
+    def remove_source(self, source: str, owner: str | None) -> None:
+        known = source.partition("/")[0]
+        if self.uploads.get(known) is None or owner not in (None, self.uploads[known]):
+            raise NotFoundError("There is no such upload; POST /sources answers ids.", code="no_such_source")
+        del self.uploads[known]
 
     def authenticate(self, token: str) -> str | None:
         self.tokens_seen.append(token)

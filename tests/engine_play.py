@@ -317,7 +317,7 @@ def check_invariants(place: Place) -> None:
     uploaded = {row["id"] for row in place.rows("SELECT id FROM uploads")}
     assert {path.name for path in (place.data / "uploads").iterdir()} == uploaded
     held = {path.name for path in (place.data / "blobs").glob("*/*") if path.stat().st_nlink != 1}
-    assert held == uploaded, "something else still has hold of pieces"
+    assert held == uploaded, f"hold of pieces is wrong: {held ^ uploaded}"
 
 
 def _check_job(place: Place, job: sqlite3.Row) -> None:

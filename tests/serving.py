@@ -67,7 +67,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, allow: str = "", **settings: str) -> Iterator[Server]:
+def serving(folder: Path, *, host: str = "127.0.0.1", allow: str = "", **settings: str) -> Iterator[Server]:
     """A server on a free port; `allow` are the private addresses it may fetch from, `settings` its variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CROSSCUT_")}
     environment = kept | {
@@ -78,7 +78,7 @@ def serving(folder: Path, *, allow: str = "", **settings: str) -> Iterator[Serve
         "CROSSCUT_GRACE_SECONDS": "1",
         **{f"CROSSCUT_{name.upper()}": value for name, value in settings.items()},
     }
-    call = [sys.executable, "-m", "crosscut", "serve", "--port", "0", "--to", "videos"]
+    call = [sys.executable, "-m", "crosscut", "serve", "--host", host, "--port", "0", "--to", "videos"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(call, cwd=folder, env=environment, stderr=log)
     try:

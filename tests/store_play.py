@@ -65,6 +65,7 @@ class Play:
 
     def settle(self) -> None:
         self.store.admit()
+        self.store.take_places()
         self.store.advance()
 
     def step(self) -> bool:

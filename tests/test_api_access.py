@@ -29,7 +29,7 @@ ROUTES = [
     ("DELETE", "/jobs/{job}"),
 ]
 OWN_ROUTES = [("GET", "/jobs"), ("POST", "/process_media"), ("POST", "/plan"), ("POST", "/sources"),
-              ("POST", "/process_media/")]
+              ("POST", "/process_media/"), ("DELETE", "/sources/{source:path}")]
 SERVER_ROUTES = [("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")]
 ADMIN_ROUTES = [("GET", "/admin/keys"), ("POST", "/admin/keys"), ("DELETE", "/admin/keys/{key}")]
 
@@ -44,7 +44,7 @@ def submit(client):
 
 
 def ask(client, method, template, job="x"):
-    path = template.format(job=job, n=1, key="x")
+    path = template.replace(":path", "").format(job=job, n=1, key="x", source="source:" + "0" * 64)
     body = {"content": b'{"video_blocks": {"hook": ["https://a.example/9.mp4"]}}'} if method == "POST" else {}
     return client.request(method, path, headers=JSON, **body)
 
@@ -178,6 +178,26 @@ def test_l02_posts_are_counted_by_owner(service):
     assert bob.post("/process_media", content=BODY, headers=JSON).status_code == 202
 
 
+def test_l02_uploads_are_counted_apart(service):
+    client = client_of(service, rate_per_minute=2)
+    answers = [client.post("/sources?name=a.mp4", content=b"x") for _ in range(21)]
+    assert [answer.status_code for answer in answers] == [201] * 20 + [429]
+    assert answers[0].headers["ratelimit-policy"] == '"uploads";q=20;w=60'
+    assert answers[-1].json()["detail"].startswith("More than 20 uploads came within a minute; wait ")
+    assert client.post("/process_media", content=BODY, headers=JSON).status_code == 202
+
+
+def test_an_upload_is_deleted_by_its_owner_alone(service):
+    ann, bob = (client_of(service, service.token(owner), auth=True) for owner in ("ann", "bob"))
+    source = ann.post("/sources?name=a%20b.mp4", content=b"x").json()["id"]
+    refused, unknown = bob.delete(f"/sources/{source}"), bob.delete("/sources/source:" + "0" * 64)
+    assert refused.status_code == unknown.status_code == 404
+    assert refused.content == unknown.content
+    assert ann.delete(f"/sources/{source}/a%20b.mp4").status_code == 204
+    assert ann.delete(f"/sources/{source}").json()["code"] == "no_such_source"
+    assert ann.delete("/sources/source:../../x").status_code == 404
+
+
 @pytest.mark.parametrize("turned", [-86_400, 86_400])
 def test_l02_a_clock_that_is_turned_locks_nobody_out(service, monkeypatch, turned):
     import time
@@ -208,7 +228,8 @@ def test_u03_names_of_this_machine_are_answered(service, host):
 def test_u03_other_names_are_not_answered_without_keys(service, host):
     response = client_of(service).get("/jobs", headers={"host": host})
     assert (response.status_code, response.json()["code"]) == (421, "host_not_allowed")
-    assert client_of(service, allowed_hosts=(host.split(":")[0],)).get("/jobs", headers={"host": host}).is_success
+    for name in (host.split(":")[0], host.split(":")[0].upper()):
+        assert client_of(service, allowed_hosts=(name,)).get("/jobs", headers={"host": host}).is_success
     assert client_of(service, service.token("ann"), auth=True).get("/jobs", headers={"host": host}).is_success
 
 

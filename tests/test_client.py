@@ -14,7 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from filelock import FileLock
 
+from crosscut import client as client_module
 from crosscut.cli import run
 from crosscut.client import Client, discover, running
 from crosscut.commands.jobs import with_uploads
@@ -180,8 +182,10 @@ def test_a_request_is_sent_as_it_is_with_key_and_idempotency_key(server, client)
     assert asked["headers"]["Idempotency-Key"] == "spring-1"
     assert asked["headers"]["Authorization"] == "Bearer ck_mine"
     assert asked["headers"]["Content-Type"] == "application/json"
-    client.submit(body)
-    assert server.log[-1]["headers"]["Idempotency-Key"] is None
+    for _ in range(2):
+        client.submit(body)
+    first, second = (asked["headers"]["Idempotency-Key"] for asked in server.log[1:])
+    assert first != second
 
 
 @pytest.mark.parametrize("text", ["é", "a b", "a\r\nX-Other: 1", "\ud800", "x" * 256])
@@ -385,7 +389,30 @@ def write_server_file(folder, url, **more):
     (folder / "server.json").write_text(json.dumps({"url": url, "admin_token": ADMIN, "pid": 1} | more))
 
 
-def test_a_server_is_named_or_found(tmp_path):
+@contextlib.contextmanager
+def as_server(folder):
+    """Hold what a server holds."""
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "state.lock"):
+        yield
+
+
+@pytest.fixture
+def served(tmp_path):
+    with as_server(tmp_path):
+        yield
+
+
+def test_what_a_killed_server_left_is_not_believed(tmp_path):
+    write_server_file(tmp_path, "http://127.0.0.1:8000")
+    with pytest.raises(ServerError) as caught:
+        running(tmp_path)
+    assert caught.value.code == "no_server"
+    with as_server(tmp_path):
+        assert running(tmp_path).token == ADMIN
+
+
+def test_a_server_is_named_or_found(tmp_path, served):
     with pytest.raises(ServerError, match="start one with crosscut serve"):
         discover("", "ck_a", tmp_path)
     write_server_file(tmp_path, "http://127.0.0.1:8000")
@@ -399,7 +426,7 @@ def test_a_server_is_named_or_found(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"url": "http://a"}', "\ud800"])
-def test_a_damaged_server_file_is_one_sentence(tmp_path, content):
+def test_a_damaged_server_file_is_one_sentence(tmp_path, served, content):
     (tmp_path / "server.json").write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(ServerError, match=r"server\.json.*crosscut serve"):
         running(tmp_path)
@@ -410,6 +437,12 @@ def test_a_damaged_server_file_is_one_sentence(tmp_path, content):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch, server):
+    """A folder with clips, and a server that runs with its data."""
+    with as_server(tmp_path / "data"):
+        yield furnished(tmp_path, monkeypatch, server)
+
+
+def furnished(tmp_path, monkeypatch, server):
     for name in list(os.environ):
         if name.startswith("CROSSCUT_"):
             monkeypatch.delenv(name)
@@ -471,6 +504,41 @@ def test_a_request_that_cannot_be_is_not_submitted(project, server, capsys, chan
     assert server.asked("POST", "/process_media") == []
     if "fit" in change:
         assert server.log == []
+
+
+def busy(times, after, answer):
+    """Refuses so many times, then answers."""
+    left = [times]
+
+    def handle(handler):
+        left[0] -= 1
+        if left[0] >= 0:
+            return handler.problem(429, "rate_limited", "Too many.", Retry_After=after)
+        return answer(handler)
+
+    return handle
+
+
+def test_submit_waits_for_a_busy_server_and_sends_the_whole_file_again(project, server, capsys):
+    write_request(project, {"a": ["clips/2.mp4"]})
+    server.answers["/sources"] = busy(1, "1", lambda handler: handler.send({"id": "source:" + "a" * 32}, 201))
+    server.answers["/process_media"] = busy(1, "0", lambda handler: handler.send({"id": "job_1"}, 202))
+    assert run(["submit", "request.json"]) == 0
+    assert [asked["body"] for asked in server.asked("POST", "/sources")] == [bytes(3)] * 2
+    keys = [asked["headers"]["Idempotency-Key"] for asked in server.asked("POST", "/process_media")]
+    assert keys[0]
+    assert keys[0] == keys[1]
+    assert capsys.readouterr().err.count("crosscut: the server has too much to do; going on in 1 s\n") == 2
+
+
+@pytest.mark.parametrize("after", ["3", "60"])
+def test_a_server_that_stays_busy_is_not_waited_for(project, server, capsys, monkeypatch, after):
+    monkeypatch.setattr(client_module, "LONGEST_WAIT", 2.0)
+    write_request(project, {"a": ["clips/0.mp4"]})
+    server.answers["/sources"] = busy(99, after, None)
+    assert run(["submit", "request.json"]) == 2
+    assert capsys.readouterr().err == "crosscut: Too many.\n"
+    assert len(server.log) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b'{"a":1,"a":2}', b"\xff", b'{"video_blocks": {"a": 7}}'])
@@ -609,17 +677,17 @@ class State:
 
 
 @pytest.mark.parametrize("stale", [True, False])
-def test_keys_are_managed_in_the_state_where_no_server_runs(project, server, capsys, monkeypatch, stale):
+def test_keys_are_managed_in_the_state_where_no_server_runs(tmp_path, server, capsys, monkeypatch, stale):
+    project = furnished(tmp_path, monkeypatch, server)
     state = State()
     monkeypatch.setattr("crosscut.bootstrap.open_store", state.open_store, raising=False)
-    if stale:
-        write_server_file(project / "data", "http://127.0.0.1:9")
-    else:
+    if not stale:
         (project / "data" / "server.json").unlink()
     assert run(["keys", "create", "--owner", "anna", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"id": "id", "token": "ck_direct"}
     assert state.made == [("anna", "anna", None, 0)]
     assert state.opened == state.closed == 1
+    assert server.log == [], "the administrator's token is nobody else's to see"
 
 
 def test_a_state_that_a_server_owns_is_not_opened_beside_it(project, server, monkeypatch):

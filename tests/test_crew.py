@@ -117,7 +117,9 @@ class House:
         outcome = self.do("plan", job)
         assert outcome.failure is None
         record = self.ledger.jobs[job]
-        self.ledger.jobs[job] = replace(record, plan=outcome.result["plan"], edition=record.edition + 1)
+        self.ledger.jobs[job] = replace(
+            record, plan=outcome.result["plan"], edition=record.edition + 1, planned=len(record.extensions)
+        )
         return through_json(outcome.result)
 
     def segments(self, job, result):
@@ -690,3 +692,14 @@ def test_outputs_are_those_of_the_units_words(house):
     assert isinstance(output, Output)
     assert (len(output.sha256), len(output.recipe)) == (64, 64)
     assert int(output.recipe, 16) >= 0
+
+
+def test_what_is_added_changes_nothing_before_it_is_planned(house):
+    job = house.submit(video_blocks={"one": ["a.mp4"], "two": ["c.mp4"]})
+    house.prepare(job)
+    house.plan(job)
+    house.crew.forget(job)
+    record = house.ledger.jobs[job]
+    house.ledger.jobs[job] = replace(record, extensions=({"video_blocks": {"one": ["b.mp4"]}},))
+    outcome = house.batch(job, [1])
+    assert (outcome.failure, [output.error for output in outcome.outputs]) == (None, [None])

@@ -20,6 +20,7 @@ Some rows are covered elsewhere too, closer to the part that answers for them:
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -34,6 +35,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from crosscut.engine import scheduler
@@ -52,6 +54,7 @@ from engine_play import (
     check_like_undisturbed,
     running,
     source,
+    stat,
     until,
 )
 
@@ -143,6 +146,25 @@ def test_row_04_an_end_that_is_asked_for_finishes_or_hands_back(place, grace):
     check_like_undisturbed(place, SERVED, uploaded=True)
 
 
+def test_a_killed_nursery_is_no_units_fault(place):
+    """However often: they are all done in the end."""
+    with running(place, Fault("segment", "hold", word="c1.mp4", release=str(place.root / "go"))) as engine:
+        job = engine.submit(SMALL)
+        for attempt in range(queue.MOST_CRASHES + 1):
+            until(lambda least=attempt: any(unit.attempt > least for unit in held_segments(engine)))
+            (segment,) = held_segments(engine)
+            pids = {worker.name: worker.pid for worker in engine.machine.workers()}
+            os.kill(stat(pids[segment.worker])[1], signal.SIGKILL)
+        (place.root / "go").touch()
+        status = engine.ended(job)
+    assert (status["succeeded"], status["failed"]) == (4, 0)
+    check_like_undisturbed(place, SMALL)
+
+
+def held_segments(engine):
+    return [unit for unit in engine.units(kind="segment", state="running") if "c1.mp4" in unit.payload]
+
+
 # Messages
 
 
@@ -160,6 +182,8 @@ def test_row_08_a_message_that_comes_again_changes_nothing(place):
     with running(place, executor=Stammerer) as engine:
         status = engine.ended(engine.submit(SMALL))
     assert (status["succeeded"], status["clips_encoded"], status["voice_over_characters"]) == (4, 4, 4)
+    delivered = [event["variation"] for event in engine.events() if event.get("stage") == "deliver"]
+    assert sorted(delivered) == [1, 2, 3, 4]
     check_like_undisturbed(place, SMALL)
 
 
@@ -171,18 +195,28 @@ class Deaf(EmbeddedExecutor):
 
 
 def test_row_09_a_worker_that_slept_past_its_lease_comes_too_late(place):
-    held = Fault("batch", "hold", at="middle", index=3, mark=str(place.root / "mark"), release=str(place.root / "go"))
-    with running(place, held, options=partial(Options, lease_seconds=2.0), executor=Deaf) as engine:
+    """While another has the same work in hand, and again when all is over."""
+    held = Fault("batch", "hold", at="middle", index=3, release=str(place.root / "go"))
+    with running(place, held, options=partial(Options, lease_seconds=3.0), executor=Deaf) as engine:
         job = engine.submit(SMALL)
-        until(Path(held.mark).exists)
-        _, pid = engine.worker(3)
-        os.kill(pid, signal.SIGSTOP)
-        status = engine.ended(job)
+        until(lambda: list(place.out.glob("task/3_*.mp4")))
+        unit, first = engine.worker(3)
+        os.kill(first, signal.SIGSTOP)
+        until(lambda: engine.worker(3)[0].attempt == unit.attempt + 1)
+        _, second = engine.worker(3)
+        assert second != first
+        os.kill(second, signal.SIGSTOP)
+        os.kill(first, signal.SIGCONT)
+        until(lambda: {worker.pid: worker.busy for worker in engine.machine.workers()}[first] == 0)
+        made = {row["variation"] for row in place.rows("SELECT variation FROM outputs")}
+        assert not made & set(json.loads(unit.payload)["indexes"]), "the late result was taken"
+        (there,) = engine.units(id=unit.id)
+        assert (there.state, there.attempt > unit.attempt) == ("running", True)
         Path(held.release).touch()
-        os.kill(pid, signal.SIGCONT)
+        status = engine.ended(job)
+        os.kill(second, signal.SIGCONT)
         until(lambda: not any(worker.busy for worker in engine.machine.workers()))
         assert engine.status(job) | {"version": 0} == status | {"version": 0}
-        assert pid in {worker.pid for worker in engine.machine.workers()}
     assert (status["succeeded"], status["failed"]) == (4, 0)
     check_like_undisturbed(place, SMALL)
 
@@ -288,8 +322,9 @@ def test_row_12_a_full_disk_is_told_and_nothing_is_lost(tmp_path, small_disk, mo
 # Work that kills or hangs
 
 
-def test_row_14_a_clip_that_kills_its_worker_costs_only_its_variations(place):
-    with running(place, Fault("segment", "crash", word="c1.mp4")) as engine:
+@pytest.mark.parametrize("kind", ["source", "segment"])
+def test_row_14_a_clip_that_kills_its_worker_costs_only_its_variations(place, kind):
+    with running(place, Fault(kind, "crash", word="c1.mp4")) as engine:
         job = engine.submit(SMALL)
         status = engine.ended(job)
     assert (status["state"], status["succeeded"], status["failed"]) == ("done", 2, 2)
@@ -335,6 +370,12 @@ def test_row_15_what_hangs_is_ended_tried_again_and_given_up(place, monkeypatch,
 
 
 # Sources
+
+
+@pytest.fixture
+def httpserver():
+    with HTTPServer(threaded=True) as server:
+        yield server
 
 
 def test_row_16_a_source_that_cannot_be_had_costs_only_its_variations(place, httpserver, monkeypatch):
@@ -511,9 +552,8 @@ def test_row_26_a_unit_of_newer_code_is_left_to_it(place, news):
         assert not engine.over(job)
         # Handed out by a newer scheduler, it comes back for others.
         with engine.machine.store.database.begin() as database:
-            database.execute(
-                work.update().where(work.c.id == unit["id"]).values(state="queued", lease=time.time() + 60)
-            )
+            out = work.update().values(state="queued", lease=time.time() + 60)
+            database.execute(out.where(work.c.id == unit["id"]))
         assert engine.machine.store.start(unit["id"], unit["attempt"], "old worker") is None
         (waiting,) = engine.units(id=unit["id"])
         assert waiting.state == "ready"
@@ -537,14 +577,15 @@ def test_row_28_a_damaged_piece_is_made_again(place, damage):
     with running(place, options=lambda **more: Options(**{**more, "window": 0})) as engine:
         job = engine.submit(SMALL)
         until(lambda: engine.status(job)["stages"]["conform"]["done"] == 4)
-    encoded = sorted((place.data / "blobs").glob("*/*.mp4"))
+    keys = {row["key"] for row in place.rows("SELECT key FROM slots")}
+    encoded = sorted(path for path in (place.data / "blobs").glob("*/*.mp4") if path.stem in keys)
     assert len(encoded) == 4
     for number, piece in enumerate(encoded[:2]):
         if damage == "deleted":
             piece.unlink()
         else:
             os.truncate(piece, 0 if damage == "emptied" else piece.stat().st_size // (2 + number))
-    with running(place) as engine:
+    with running(place, workers=1) as engine:
         status = engine.ended(job)
     assert (status["succeeded"], status["failed"], status["clips_encoded"]) == (4, 0, 6)
     check_like_undisturbed(place, SMALL)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosscut.combinations import Combinations
-from crosscut.grid import Grid, Stage
+from crosscut.grid import CHUNK, FEW, Grid, Stage
 
 relaxed = settings(deadline=None, max_examples=80)
 
@@ -88,6 +89,121 @@ def test_boxes_hold_every_variation_once_whatever_the_order_of_arrival(grid, ran
     assert sorted(found) == list(range(1, len(grid) + 1))
 
 
+CLIPS = 9
+"""Above the last clip of every grid drawn here."""
+
+
+@st.composite
+def arrivals_in(draw, grid):
+    """Some clips of every block in some order, also such as no stage shows."""
+    clips = [(block, clip) for block in range(len(grid.stages[0].ranges)) for clip in range(CLIPS)]
+    return draw(st.permutations(clips))[: draw(st.integers(0, len(clips)))]
+
+
+def rows_of(grid):
+    """For each stage the set of (block, clip) of every combination, with its first variation."""
+    rows = [{} for _ in grid.stages]
+    for index in range(1, len(grid) + 1, grid.targets):
+        rows[grid.place(index)[0]][index] = set(enumerate(clips_of(grid, index)))
+    return rows
+
+
+@relaxed
+@given(grids(), st.data())
+def test_a_box_has_what_holds_its_clip_and_else_earlier_ones_alone_and_sizes_are_known_without_it(grid, data):
+    ready = data.draw(arrivals_in(grid))
+    since = data.draw(st.integers(0, len(ready)))
+    expected = [
+        [
+            [index for index, clips in rows.items() if clip in clips and clips <= {*ready[:place], clip}]
+            for place, clip in enumerate(ready)
+        ]
+        for rows in rows_of(grid)
+    ]
+    assert grid.box_sizes(ready) == [[len(box) for box in boxes] for boxes in expected]
+    assert grid.box_sizes(ready, since) == [[len(box) for box in boxes[since:]] for boxes in expected]
+    for target in range(grid.targets):
+        for stage, boxes in enumerate(expected):
+            found = [grid.box(stage, ready, place).indexes(0, len(grid), target) for place in range(len(ready))]
+            assert found == [[index + target for index in box] for box in boxes]
+
+
+@relaxed
+@given(grids(), st.data())
+def test_a_combination_is_blamed_on_the_first_of_its_clips_that_failed(grid, data):
+    failed = data.draw(arrivals_in(grid))
+    blamed = [
+        next((place for place, clip in enumerate(failed) if clip in clips), None)
+        for rows in rows_of(grid)
+        for clips in rows.values()
+    ]
+    assert grid.doomed(failed) == [blamed.count(place) for place in range(len(failed))]
+
+
+@relaxed
+@given(grids(), st.data())
+def test_counts_in_bulk_agree_with_one_look_per_clip(grid, data):
+    clips = data.draw(arrivals_in(grid))
+    before = [[] for _ in grid.stages[0].ranges]
+    usable = [set(range(CLIPS)) for _ in before]
+    sizes, left = [], [grid.possible(usable)]
+    for block, clip in clips:
+        sizes.append([len(grid.members(stage, block, clip, before)) for stage in range(len(grid.stages))])
+        before[block].append(clip)
+        usable[block].discard(clip)
+        left.append(grid.possible(usable))
+    assert grid.box_sizes(clips) == [[one[stage] for one in sizes] for stage in range(len(grid.stages))]
+    assert sum(map(sum, grid.box_sizes(clips))) == grid.possible(before)
+    assert grid.doomed(clips) == [more - less for more, less in itertools.pairwise(left)]
+
+
+def test_bulk_counts_are_exact_beyond_one_chunk_of_rows():
+    rows = CHUNK + 1000
+    grid = Grid((stage((0, 300), (0, 290), (0, 1), count=rows), stage((0, 40), (280, 290), (0, 2))), 1)
+    ready = [(2, 0), *((block, clip) for clip in range(300) for block in (0, 1) if clip < 290 or not block), (2, 1)]
+    assert list(map(sum, grid.box_sizes(ready))) == [rows, 800]
+    late = len(ready) - FEW
+    assert grid.box_sizes(ready, late) == [sizes[late:] for sizes in grid.box_sizes(ready)]
+    assert sum(grid.doomed(ready)) == rows + 800
+    assert grid.doomed([(2, 0), (0, 0)]) == [rows + 400, 10]
+    everything = [clip for clip in ready if clip != (2, 0)]
+    last = grid.box(0, [*everything, (2, 0)], len(everything))
+    assert last.indexes(rows - 2, rows + 5, 0) == [rows - 1, rows]
+
+
+def test_boxes_of_two_orders_are_not_mixed_up_and_may_be_asked_for_at_once():
+    grid = Grid((stage((0, 20), (0, 20), count=200),), 2)
+    orders = [[(block, clip) for clip in range(20) for block in turn] for turn in ((0, 1), (1, 0))]
+
+    def opened(ready):
+        return [grid.box(0, ready, place).indexes(0, 200, 1) for place in range(40)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(opened, orders * 4))
+    assert found[:2] * 4 == found
+    for boxes in found:
+        assert sorted(itertools.chain(*boxes)) == list(range(2, 401, 2))
+    assert found[0] != found[1]
+
+
+def test_a_box_that_is_cut_in_pieces_is_found_once():
+    grid = Grid((stage((0, 20), (0, 20), count=300),), 1)
+    ready = [(block, clip) for block in (0, 1) for clip in range(20)]
+    first = grid.box(0, ready, 30)
+    assert first._positions is grid.box(0, [*ready[:31], (0, 99)], 30)._positions
+    assert first._positions is not grid.box(0, ready[1:], 29)._positions
+
+
+def test_what_no_clip_can_complete_needs_no_rows():
+    grid = Grid((stage((0, 2000), (0, 2000), count=10**6), stage((0, 9), (0, 9))), 1)
+    some = [(0, clip) for clip in range(100)]
+    assert grid.weight == 10**6
+    assert grid.box_sizes([(1, 5000), *some]) == [[0] * 101] * 2
+    assert grid.doomed([(1, 5000)]) == [0]
+    assert len(grid.box(0, some, 50)) == 0
+    assert [vars(box).keys() for box in grid._boxes] == [{"stage"}] * 2
+
+
 @relaxed
 @given(grids(), st.data())
 def test_possible_counts_the_combinations_of_usable_clips(grid, data):
@@ -132,4 +248,5 @@ def test_a_whole_stage_of_a_million_opens_boxes_without_looking_at_it():
 
 def test_a_grid_without_stages_is_empty():
     grid = Grid((), 2)
-    assert (len(grid), list(grid.order()), grid.possible([])) == (0, [], 0)
+    assert (len(grid), list(grid.order()), grid.possible([]), grid.weight) == (0, [], 0, 0)
+    assert (grid.box_sizes([(0, 1)]), grid.doomed([(0, 1)])) == ([], [0])

@@ -128,6 +128,31 @@ def test_a03_nor_can_one_be_added(service, tenants, anns, clip):
     assert (refused.status_code, refused.json()["code"]) == (422, "unknown_source")
 
 
+def test_what_was_added_is_told_without_the_secrets_of_its_links(tenants, anns):
+    job, _ = anns
+    link, track = f"{REFUSED}more.mp4", f"{REFUSED}calm.mp3"
+    added = {"video_blocks": {"a": [f"{link}?sig=canary"]}, "audio_blocks": {"m": [f"{track}?sig=canary"]}}
+    answer = tenants["ann"].post(f"/jobs/{job}/extend", json=added)
+    assert answer.status_code == 202
+    assert (answer.json()["clips"], answer.json()["music"]) == ([link], [track])
+    assert "canary" not in answer.text
+
+
+def test_a_job_grows_though_an_upload_of_its_own_was_deleted(service, tenants, clip, tmp_path):
+    first = uploaded(service, clip, "bob")
+    job = taken(tenants["bob"], task_name="deleted", video_blocks={"a": [first]})
+    ended(service, job)
+    assert tenants["ann"].delete(f"/sources/{first}").status_code == 404
+    assert tenants["bob"].delete(f"/sources/{first}").status_code == 204
+    again = tenants["bob"].post("/plan", json=request_of(video_blocks={"a": [first]}))
+    assert (again.status_code, again.json()["code"]) == (422, "unknown_source")
+    second = uploaded(service, make_clip(tmp_path / "c.mp4", frames=8), "bob")
+    grown = tenants["bob"].post(f"/jobs/{job}/extend", json={"video_blocks": {"a": [second]}})
+    assert (grown.status_code, grown.json()["total"]) == (202, 2)
+    assert grown.json()["clips"] == ["c.mp4"]
+    assert ended(service, job)["succeeded"] == 2
+
+
 def test_r01_a_large_body_is_refused_before_it_is_read(caller):
     large = b'{"task_name": "' + b"x" * (1 << 20) + b'"}'
     assert refusal(caller.post("/process_media", content=large, headers=JSON)) == (413, "too_large")

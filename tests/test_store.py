@@ -139,15 +139,15 @@ def test_clips_that_need_nothing_open_their_boxes_at_once(store):
     _settled(store, job, 12)
 
 
-def _batch_in_hand(play):
+def _unit_in_hand(play, kind="batch"):
     for _ in range(100):
         play.settle()
         unit = play.lease("processor") or play.lease("network")
-        if unit and unit.kind == "batch":
+        if unit and unit.kind == kind:
             return unit
         if unit:
             play.store.finish(unit.id, unit.attempt, play.work(unit))
-    raise AssertionError("no batch comes")
+    raise AssertionError(f"no {kind} comes")
 
 
 # Failures
@@ -269,7 +269,7 @@ def test_a_doubled_message_starts_nothing(store):
 def test_a_late_result_is_thrown_away(store, clock):
     job = store.submit(submission(body(5))).id
     play = Play(store, copied=True)
-    unit = _batch_in_hand(play)
+    unit = _unit_in_hand(play)
     clock.now += 61
     store.reap()
     assert store.beat(unit.id, unit.attempt) is False
@@ -465,6 +465,83 @@ def test_what_was_made_of_a_clip_that_is_gone_may_be_kept(store):
     _settled(store, second, 6, failed=1)
 
 
+def test_a_slow_job_leaves_something_to_the_next(url, clock):
+    store = Store(url, options(downloads=3), clock)
+    store.submit(submission(body(9, task="slow")))
+    store.admit()
+    in_hand = [store.lease("network") for _ in range(5)]
+    assert in_hand.count(None) == 2
+    late = store.submit(submission(body(1, task="late"))).id
+    store.admit()
+    unit = store.start(*store.lease("network"), "w")
+    assert unit.job == late
+    store.close()
+
+
+def test_who_has_nothing_inside_never_waits_for_others(url, clock):
+    store = Store(url, options(admitted=1), clock)
+    for number in range(3):
+        store.submit(submission(body(1, task=f"a{number}"), owner="greedy"))
+    store.admit()
+    late = store.submit(submission(body(1, task="b"), owner="modest")).id
+    store.admit()
+    assert _row(store, late).phase == "gather"
+    store.close()
+
+
+def test_only_the_holder_of_a_place_writes_there(store):
+    first = store.submit(submission(body(9, task="one"), folder="same")).id
+    play = Play(store, copied=True)
+    unit = _unit_in_hand(play)
+    store.cancel(first)
+    store.finish(unit.id, unit.attempt, Outcome(outputs=(Output(1, 1, "ab", "cd"),)))
+    second = store.submit(submission(body(9, task="two"), folder="same")).id
+    play.run()
+    assert (_row(store, first).phase, _row(store, second).state) == ("ended", "done")
+    # Tried again while another job writes there: it waits.
+    third = store.submit(submission(body(9, task="three"), folder="same")).id
+    held = _unit_in_hand(play)
+    assert held.job == third
+    store.retry(first)
+    for _ in range(5):
+        play.settle()
+        other = play.lease("processor", "w2")
+        if other is None or other.kind in ("batch", "manifest"):
+            break
+        store.finish(other.id, other.attempt, play.work(other))
+    assert other is None or other.job == third
+    store.finish(held.id, held.attempt, play.work(held))
+    if other:
+        store.finish(other.id, other.attempt, play.work(other))
+    play.run()
+    assert (_row(store, first).ok, _row(store, third).ok) == (9, 9)
+
+
+def test_a_job_that_is_cancelled_before_it_made_anything_writes_nothing(store):
+    first = store.submit(submission(body(9, task="one"), folder="same")).id
+    play = Play(store, copied=True)
+    unit = _unit_in_hand(play)
+    second = store.submit(submission(body(9, task="two"), folder="same")).id
+    for _ in range(4):
+        play.step()
+    store.cancel(second)
+    play.settle()
+    assert (_row(store, second).phase, _row(store, second).state) == ("ended", "cancelled")
+    store.finish(unit.id, unit.attempt, play.work(unit))
+    play.run()
+    assert ("manifest", "null") in play.done
+    assert [kind for kind, _ in play.done].count("manifest") == 1
+    _settled(store, first, 9)
+
+
+def test_a_place_is_free_when_its_job_is_deleted(store):
+    job = store.submit(submission(body(9))).id
+    _unit_in_hand(Play(store, copied=True))
+    assert store.holders() == {job}
+    store.remove(job)
+    assert store.holders() == set()
+
+
 # What owners do
 
 
@@ -503,7 +580,7 @@ def test_a_cancelled_job_comes_to_rest_and_can_be_taken_up_again(store, steps):
 def test_a_running_batch_of_a_cancelled_job_hands_in_what_it_made(store):
     job = store.submit(submission(body(7))).id
     play = Play(store, copied=True)
-    unit = _batch_in_hand(play)
+    unit = _unit_in_hand(play)
     store.cancel(job)
     assert store.beat(unit.id, unit.attempt) is False
     assert store.finish(unit.id, unit.attempt, Outcome(outputs=(Output(1, 1, "ab", "cd"), Output(2, 1, "ab", "cd"))))
@@ -512,6 +589,61 @@ def test_a_running_batch_of_a_cancelled_job_hands_in_what_it_made(store):
     store.retry(job)
     play.run()
     _settled(store, job, 7)
+
+
+def test_a_plan_that_was_under_way_when_its_job_was_cancelled_is_forgotten(store):
+    job = store.submit(submission(body(2))).id
+    play = Play(store)
+    unit = _unit_in_hand(play, "plan")
+    store.cancel(job)
+    assert store.beat(unit.id, unit.attempt) is False
+    assert store.finish(unit.id, unit.attempt, play.work(unit)) is False
+    play.settle()
+    assert (_row(store, job).phase, _row(store, job).plan) == ("ended", None)
+    store.retry(job)
+    Play(store).run()
+    _settled(store, job, 2)
+
+
+def test_an_extension_that_cannot_be_planned_leaves_the_rest_whole(store):
+    job = store.submit(submission(body(2, 2))).id
+    Play(store).run()
+    store.extend(job, _row(store, job).edition, {"video_blocks": {"b0": ["https://example.com/new.mp4"]}}, 6)
+    Play(store, trouble=lambda u: Outcome(failure=broken()) if u.kind == "plan" else None).run()
+    row = _row(store, job)
+    assert (row.state, row.ok, row.doomed, row.planned) == ("done", 4, 2, 0)
+    _settled(store, job, 6, failed=2)
+    store.retry(job)
+    Play(store).run()
+    assert _row(store, job).planned == 1
+    _settled(store, job, 6)
+
+
+def test_what_is_waited_for_and_nobody_makes_is_queued_again(store):
+    job = store.submit(submission(body(2, 2))).id
+    play = Play(store)
+    play.settle()
+    with store.database.begin() as db:
+        db.execute(work.delete())
+    store.reap()
+    while "segment" not in {kind for kind, _ in play.done}:
+        play.step()
+    with store.database.begin() as db:
+        db.execute(work.delete().where(work.c.kind == "segment"))
+    store.reap()
+    play.run()
+    _settled(store, job, 4)
+
+
+def test_jobs_of_a_process_that_is_gone_are_given_up_and_what_they_made_is_known(store):
+    first = store.submit(submission(body(9), folder="same")).id
+    unit = _unit_in_hand(Play(store, copied=True))
+    store.finish(unit.id, unit.attempt, Outcome(outputs=(Output(1, 1, "ab", "cd"),)))
+    store.abandon()
+    second = store.submit(submission(body(9), folder="same")).id
+    assert list(store.earlier(second, [1, 2])) == [1]
+    Play(store, copied=True).run()
+    assert (_row(store, first).state, _row(store, second).ok) == ("cancelled", 9)
 
 
 def test_retry_does_only_what_failed(store):

@@ -17,7 +17,7 @@ from werkzeug import Response
 
 from crosscut.errors import WebhookError
 from crosscut.settings import Settings
-from crosscut.webhooks import RETRY_SCHEDULE, deliver, event_body, installation_secret
+from crosscut.webhooks import deliver, event_body, installation_secret
 from test_guard import NEVER_PUBLIC, PUBLIC, SPELLINGS, failing, listening
 
 ONE = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -269,12 +269,6 @@ def test_w03_a_receiver_that_is_gone_is_not_asked_again(httpserver):
 )
 def test_w03_a_receiver_may_ask_for_a_pause(httpserver, value, after):
     assert told(httpserver, 429, {"Retry-After": value}).after == after
-
-
-def test_w03_the_tries_go_on_for_a_day():
-    assert list(RETRY_SCHEDULE) == sorted(RETRY_SCHEDULE)
-    assert RETRY_SCHEDULE[0] == 5
-    assert 24 <= sum(RETRY_SCHEDULE) / 3600 <= 30
 
 
 def test_a_receiver_that_is_not_there_is_tried_again():

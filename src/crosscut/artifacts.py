@@ -378,7 +378,7 @@ class Lease:
         """Make `target` appear at once as a hard link to `source`, or as a copy where there are no links."""
         step = self.scratch()
         try:
-            _link(source, step)
+            link(source, step)
             step.replace(target)
         finally:
             # Renaming one link of a file over another does nothing (POSIX rename) and leaves this name behind.
@@ -389,7 +389,7 @@ class Lease:
         self._store.blob(key, suffix).unlink(missing_ok=True)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """Make `target` a hard link to `source`, or a copy where there are no links."""
     for _ in range(REPLACED):
         try:

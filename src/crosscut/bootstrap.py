@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from crosscut.artifacts import Artifacts, storage_errors
+from crosscut.client import SERVER_FILE, STATE_LOCK
 from crosscut.crew import Crew
 from crosscut.destinations.folder import FolderDestination
 from crosscut.engine.claims import Claims
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from crosscut.telemetry import Watcher
     from crosscut.workshop import Workshop
 
+NETWORK_SHARES = 4
+"""So many jobs can be slow at once before the network lane is full."""
+
 CHILD_MODULES = (
     "crosscut.probe",
     "crosscut.conform",
@@ -50,6 +54,9 @@ CHILD_MODULES = (
     "crosscut.voices.espeak",
 )
 """Modules whose functions run in sandbox children; they are imported once, before any file is seen."""
+
+LOOKED_AT_SECONDS = 1.0
+"""Whoever looks for a running server has its lock for a moment."""
 
 
 @contextlib.contextmanager
@@ -135,19 +142,29 @@ def open_machine(
     logs: Sequence[TextIO] = (),
     *,
     destination: str | None = None,
-    claimed: bool = False,
+    private: bool = False,
     grace: float = 0,
 ) -> Iterator[Machine]:
     """The engine of this machine over the state in `database`, which no other process may have open.
 
-    `claimed`: the caller holds the place that will be written into; `grace` seconds are given at the end to finish.
+    `private`: the caller holds the place that will be written into, and what an earlier process was at is given up;
+    `grace` seconds are given at the end to finish.
     """
-    options = Options(processors=settings.workers, window=2 * settings.workers, source_seconds=settings.fetch_seconds)
+    options = Options(
+        processors=settings.workers,
+        window=2 * settings.workers,
+        downloads=settings.network_workers,
+        source_seconds=settings.fetch_seconds,
+    )
     log = event_log(logs)
-    claims = Claims(None if claimed else destination_of)
+    claims = Claims(None if private else destination_of)
+    place = destination or str(Path(settings.destination).absolute())
     with contextlib.ExitStack() as stack:
         tools = stack.enter_context(open_toolbox(settings, None, logs))
         store = Store(database, options)
+        stack.enter_context(store.database.owned())
+        if private:
+            store.abandon()
         previews = Previews(tools)
         stack.callback(previews.close)
 
@@ -157,11 +174,12 @@ def open_machine(
                 previews,
                 Uploads(tools.artifacts, settings.data_dir / "uploads", store, settings.source_bytes),
                 Keyring(store),
-                destination=destination or str(Path(settings.destination).absolute()),
+                destination=place,
                 limits=RequestLimits(variations=settings.max_variations),
                 wake=machine.wake,
                 workers=machine.workers,
                 troubles=machine.troubles,
+                disks={"the data folder": settings.data_dir, "the destination": Path(place)},
             )
 
         def executor(machine: Machine) -> EmbeddedExecutor:
@@ -170,8 +188,9 @@ def open_machine(
                 "crosscut.bootstrap:crew",
                 _crew_arguments(settings),
                 processors=settings.workers,
-                network=settings.network_workers,
+                network=NETWORK_SHARES * settings.network_workers,
                 on_death=machine.died,
+                on_loss=machine.lost,
                 on_change=machine.wake,
                 logs=logs,
             )
@@ -186,32 +205,35 @@ def open_machine(
 
 
 @contextlib.contextmanager
-def _own_state(settings: Settings) -> Iterator[str]:
-    """The URL of the state in the data folder, which is this process's alone for the block."""
-    if settings.database_url:
-        yield settings.database_url
-        return
-    with storage_errors():
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(settings.data_dir / "state.lock", timeout=0, fallback_to_soft=False, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise StorageError(
-            f"another crosscut serve uses {settings.data_dir}: stop it, or set CROSSCUT_DATA_DIR to another folder",
-            code="state_in_use",
-        ) from None
-    try:
-        yield f"sqlite:///{settings.data_dir / 'state.sqlite'}"
-    finally:
-        lock.release()
+def _own_folder(settings: Settings) -> Iterator[None]:
+    """Be the one server of the data folder, or who stands in for it, for the block; StorageError where another is."""
+    with contextlib.ExitStack() as stack:
+        with storage_errors():
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(settings.data_dir / STATE_LOCK, fallback_to_soft=False, thread_local=False)
+            try:
+                lock.acquire(timeout=LOOKED_AT_SECONDS)
+            except Timeout:
+                raise StorageError(
+                    f"another crosscut serve uses {settings.data_dir}: stop it, or set CROSSCUT_DATA_DIR to another"
+                    " folder",
+                    code="state_in_use",
+                ) from None
+            stack.callback(lock.release)
+            # Left by a server that was killed.
+            (settings.data_dir / SERVER_FILE).unlink(missing_ok=True)
+        yield
+
+
+def _database(settings: Settings) -> str:
+    return settings.database_url or f"sqlite:///{settings.data_dir / 'state.sqlite'}"
 
 
 @contextlib.contextmanager
 def open_store(settings: Settings) -> Iterator[Keyring]:
-    """The API keys, where no server runs that holds them."""
-    with _own_state(settings) as database:
-        store = Store(database)
+    """The API keys, where no server of this folder runs that holds them."""
+    with _own_folder(settings):
+        store = Store(_database(settings))
         try:
             yield Keyring(store)
         finally:
@@ -227,10 +249,10 @@ def serve(settings: Settings, host: str, port: int, destination: str) -> None:
         if settings.log_file:
             with storage_errors():
                 logs.append(stack.enter_context(settings.log_file.open("a", encoding="utf-8")))
-        database = stack.enter_context(_own_state(settings))
+        stack.enter_context(_own_folder(settings))
         place = str(Path(destination).absolute())
         machine = stack.enter_context(
-            open_machine(settings, database, logs, destination=place, grace=settings.grace_seconds)
+            open_machine(settings, _database(settings), logs, destination=place, grace=settings.grace_seconds)
         )
         options = serving.Serving(
             host=host,

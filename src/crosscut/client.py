@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import time
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+from filelock import FileLock, Timeout
 
 from crosscut.errors import CrosscutError, RequestError, ServerError
 from crosscut.guard import RefusedError, checked_url, redact
 from crosscut.transfer import retry_after, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -24,11 +26,17 @@ if TYPE_CHECKING:
 SERVER_FILE = "server.json"
 """In the data folder while a server runs there: its `url`, `admin_token` and `pid`."""
 
+STATE_LOCK = "state.lock"
+"""In the data folder, held while a server runs there."""
+
 ENDED = frozenset({"done", "failed", "cancelled"})
 TRY_AGAIN = frozenset({408, 425, 429, 502, 503, 504})
 
 SILENCE = 40.0
 """Seconds without a byte after which a connection is lost; a server's events are kept alive every 15 s."""
+
+LONGEST_WAIT = 120.0
+"""Seconds one call may be put off by a server that has too much to do."""
 
 PAGE = 200
 """Jobs asked for at a time."""
@@ -47,6 +55,10 @@ class Address:
     token: str | None = field(repr=False)
 
 
+class _BusyError(ServerError):
+    """The server has not done it, and says when it would (HTTP 429)."""
+
+
 def discover(server: str, api_key: str | None, data_dir: Path) -> Address:
     """The server that is named, else the one that runs with this data folder; ServerError when there is none.
 
@@ -62,11 +74,21 @@ def running(data_dir: Path) -> Address:
     """The server that runs with this data folder, and its administrator token; ServerError when there is none."""
     try:
         found = json.loads((data_dir / SERVER_FILE).read_text(encoding="utf-8"))
+        if not _is_served(data_dir):  # the file is what a killed server left, and its port may be another's by now
+            raise ServerError(f"{NO_SERVER}.", code="no_server")
         return Address(str(found["url"]), str(found["admin_token"]))
     except FileNotFoundError as error:
         raise ServerError(f"{NO_SERVER}.", code="no_server") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ServerError(f"{SERVER_FILE} in the data folder cannot be read; {NO_SERVER}.", code="no_server") from error
+
+
+def _is_served(data_dir: Path) -> bool:
+    try:
+        with FileLock(data_dir / STATE_LOCK, timeout=0, fallback_to_soft=False):
+            return False
+    except Timeout:
+        return True
 
 
 class Client:
@@ -80,8 +102,12 @@ class Client:
         patience: float = 60.0,
         pause: float = 1.0,
         silence: float = SILENCE,
+        waiting: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """`patience` is how many seconds `watch` waits for a server that went away, `pause` those between two looks."""
+        """`patience` is how many seconds `watch` waits for a server that went away, `pause` those between two looks.
+
+        `waiting` is told for how many seconds a call is put off, where the server asks for that.
+        """
         try:
             base = checked_url(url)
         except RefusedError as error:
@@ -89,6 +115,7 @@ class Client:
         self.label = redact(url).rstrip("/")
         self._patience = patience
         self._pause = pause
+        self._waiting = waiting
         headers = {"Accept": "application/json", "User-Agent": f"crosscut/{version('crosscut')}"}
         if api_key:
             headers["Authorization"] = f"Bearer {_plain(api_key, 'CROSSCUT_API_KEY')}"
@@ -105,18 +132,21 @@ class Client:
 
     def submit(self, body: bytes, idempotency_key: str | None = None) -> dict[str, Any]:
         """What the server makes of a request: the job's `id`, how many `variations`, the `estimate` and `links`."""
-        headers = {"Content-Type": "application/json"}
-        if idempotency_key:
-            headers["Idempotency-Key"] = _plain(idempotency_key, "--idempotency-key")
-        return self._ask("POST", "/process_media", needed="id", content=body, headers=headers)
+        key = _plain(idempotency_key, "--idempotency-key") if idempotency_key else secrets.token_urlsafe(16)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        return self._patiently(lambda: self._ask("POST", "/process_media", needed="id", content=body, headers=headers))
 
     def upload(self, path: Path) -> dict[str, Any]:
         """Send a file; the `id` that comes back stands for it in requests."""
-        try:
+        headers = {"Content-Type": "application/octet-stream"}
+        parameters = {"name": path.name}
+
+        def send() -> dict[str, Any]:
             with path.open("rb") as file:
-                headers = {"Content-Type": "application/octet-stream"}
-                parameters = {"name": path.name}
                 return self._ask("POST", "/sources", needed="id", params=parameters, content=file, headers=headers)
+
+        try:
+            return self._patiently(send)
         except OSError as error:
             raise RequestError(f"{shown(str(path))} cannot be read; check the path.", code="unreadable") from error
 
@@ -127,14 +157,15 @@ class Client:
         """The status of every job in `state`, the newest first, fetched page by page."""
         parameters = {"limit": str(PAGE)} | ({"state": state} if state else {})
         while True:
-            page = self._ask("GET", "/jobs", needed="jobs", params=parameters)
+            page = self._patiently(lambda: self._ask("GET", "/jobs", needed="jobs", params=parameters))
             yield from page["jobs"]
             if not page.get("next"):
                 return
             parameters["cursor"] = page["next"]
 
     def cancel(self, job: str) -> dict[str, Any]:
-        return self._ask("POST", f"/jobs/{_id(job)}/cancel", needed="state")
+        path = f"/jobs/{_id(job)}/cancel"
+        return self._patiently(lambda: self._ask("POST", path, needed="state"))
 
     def create_key(
         self, owner: str, name: str, replaces: str | None = None, overlap_seconds: float = 0
@@ -188,6 +219,19 @@ class Client:
                 yield status
             time.sleep(pause)
 
+    def _patiently(self, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `ask`, which may be repeated, answers; when the server is busy it is put off as the server says."""
+        end = time.monotonic() + LONGEST_WAIT
+        while True:
+            try:
+                return ask()
+            except _BusyError as error:
+                pause = max(1.0, error.after or 0)
+                if time.monotonic() + pause > end:
+                    raise
+            self._waiting(pause)
+            time.sleep(pause)
+
     def _ask(self, method: str, path: str, *, needed: str | None = None, **options: Any) -> dict[str, Any]:
         """The JSON object a request is answered with, which must hold `needed`."""
         try:
@@ -215,7 +259,8 @@ class Client:
         said = problem.get("detail") or problem.get("title")
         if not isinstance(said, str):
             said = f"{self.label} answers HTTP {status}; check --server."
-        return ServerError(
+        kind = _BusyError if status == httpx2.codes.TOO_MANY_REQUESTS else ServerError
+        return kind(
             shown(said, SENTENCE),
             code=str(problem.get("code", f"http_{status}")),
             retryable=status in TRY_AGAIN,

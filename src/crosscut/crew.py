@@ -26,7 +26,7 @@ from crosscut.segments import make_segment, segment_key
 from crosscut.speech import expected, line_sentence, say, voice_for
 from crosscut.studio import UNEXPECTED, Studio, failure
 from crosscut.units import Failure, Outcome, Spent
-from crosscut.wants import request_of
+from crosscut.wants import planned_request, request_of
 
 if TYPE_CHECKING:
     import threading
@@ -251,7 +251,7 @@ class Task:
             if bench.studio is None or bench.record is None or bench.record.edition != record.edition:
                 assert record.plan is not None, "work on variations comes after the plan"
                 base = Path(record.base) if record.base else None
-                bench.studio = Studio(request_of(record), PlanDoc.of(record.plan), bench.workshop, base)
+                bench.studio = Studio(planned_request(record), PlanDoc.of(record.plan), bench.workshop, base)
             bench.record = record
         bench.studio.use(self.shop)
         return bench.studio, bench.record

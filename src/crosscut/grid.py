@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
+from functools import cached_property, lru_cache, partial
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +14,22 @@ import numpy as np
 from crosscut.combinations import Combinations, Numbers, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    _Clips = NDArray[np.int32]
+    """Rows of (block, clip)."""
 
 
 CHUNK = 1 << 16
 """Rows of a selection that are worked out at a time, which bounds the memory it takes."""
+
+FEW = 16
+"""So many boxes of a selection are found one by one faster than all of them together."""
+
+BOXES_KEPT = 32
+"""Boxes that a grid remembers, as they are cut in many pieces."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,11 @@ class Grid:
     def __len__(self) -> int:
         return self._ends[-1] * self.targets
 
+    @property
+    def weight(self) -> int:
+        """Rows it holds in memory once it is used: a few bytes per block each. Whole stages hold none."""
+        return sum(stage.combinations for stage in self.stages if stage.count is not None)
+
     @cached_property
     def _ends(self) -> tuple[int, ...]:
         """How many combinations there are before each stage, and after the last."""
@@ -111,6 +127,38 @@ class Grid:
                 if clip not in seen:
                     seen.add(clip)
                     yield clip
+
+    def box_sizes(self, ready: Sequence[tuple[int, int]], since: int = 0) -> list[list[int]]:
+        """For each stage, how many combinations each (block, clip) of `ready` makes possible, from place `since` on.
+
+        `ready` has no clip twice, in the order of arrival: a clip's box are the combinations that hold it and
+        otherwise only clips before it.
+        """
+        clips = _as_array(ready)
+        return [box.box_sizes(clips, since) for box in self._boxes]
+
+    def box(self, stage: int, ready: Sequence[tuple[int, int]], place: int) -> Members:
+        """The combinations of `stage` that the (block, clip) at `place` of `ready` makes possible.
+
+        What follows in `ready` is of no account. The last boxes are remembered; any thread may ask.
+        """
+        return Members(
+            self._box(stage, _as_array(ready[: place + 1]).tobytes()), self._ends[stage] * self.targets, self.targets
+        )
+
+    @cached_property
+    def _box(self) -> Callable[[int, bytes], _Product | _Rows]:
+        return lru_cache(BOXES_KEPT)(partial(_box, self._boxes))
+
+    def doomed(self, failed: Sequence[tuple[int, int]]) -> list[int]:
+        """For each (block, clip) of `failed` the combinations (of all stages, one format) that hold it and none before.
+
+        `failed` has no clip twice.
+        """
+        clips = _as_array(failed)
+        return [
+            sum(counts) for counts in zip([0] * len(clips), *(box.doomed(clips) for box in self._boxes), strict=True)
+        ]
 
     def members(self, stage: int, block: int, choice: int, ready: Sequence[Collection[int]]) -> Members:
         """The combinations of `stage` with `choice` in `block` and, in the other blocks, clips of `ready` alone."""
@@ -149,6 +197,35 @@ def _stage(document: Mapping[str, Any]) -> Stage:
     )
 
 
+def _as_array(clips: Sequence[tuple[int, int]]) -> _Clips:
+    return np.fromiter(chain.from_iterable(clips), dtype=np.int32, count=2 * len(clips)).reshape(-1, 2)
+
+
+def _box(boxes: Sequence[_Whole | _Selection], stage: int, ready: bytes) -> _Product | _Rows:
+    return boxes[stage].box(np.frombuffer(ready, dtype=np.int32).reshape(-1, 2))
+
+
+def _places(stage: Stage, clips: _Clips) -> list[Numbers]:
+    """By block and clip of the stage: the place among `clips`, or their number for all others."""
+    starts, stops = np.array(stage.ranges).T
+    ends = np.cumsum(stops - starts)
+    shifts = ends - stops
+    blocks, choices = clips.T
+    inside = np.flatnonzero((starts[blocks] <= choices) & (choices < stops[blocks]))
+    places = np.full(ends[-1], len(clips))
+    places[shifts[blocks[inside]] + choices[inside]] = inside
+    return np.split(places, ends[:-1])
+
+
+def _in_box(stage: Stage, ready: _Clips) -> list[NDArray[np.bool_]]:
+    """By block and clip of the stage: whether combinations in the box of the last clip of `ready` may show it."""
+    last = len(ready) - 1
+    return [
+        places == last if block == ready[last, 0] else places < last
+        for block, places in enumerate(_places(stage, ready))
+    ]
+
+
 @dataclass(frozen=True)
 class _Product:
     """Positions in a whole stage: the sums of one number of each axis, in order."""
@@ -170,15 +247,15 @@ class _Product:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Positions in a selection, in order."""
+    """Positions in a selection, in order and in few bytes."""
 
-    positions: Numbers
+    positions: NDArray[np.integer]
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def between(self, start: int, stop: int) -> Numbers:
-        return self.positions[start : max(start, stop)]
+        return self.positions[start : max(start, stop)].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -203,6 +280,36 @@ class _Whole:
             axes.append(np.array(inside, dtype=np.int64) * stride)
             stride *= stop - start
         return _Product(tuple(reversed(axes)))
+
+    def box_sizes(self, ready: _Clips, since: int) -> list[int]:
+        return self._others([0] * len(self.stage.ranges), ready, 1)[since:]
+
+    def doomed(self, failed: _Clips) -> list[int]:
+        return self._others(list(self.stage.sizes), failed, -1)
+
+    def _others(self, counts: list[int], clips: _Clips, step: int) -> list[int]:
+        """For each clip in turn the product of the other blocks' counts; then the count of its own goes a `step`."""
+        found = []
+        empty = counts.count(0)
+        filled = math.prod(filter(None, counts))
+        for block, clip in clips.tolist():
+            start, stop = self.stage.ranges[block]
+            if not start <= clip < stop:
+                found.append(0)
+                continue
+            empty -= counts[block] == 0
+            filled //= counts[block] or 1
+            found.append(0 if empty else filled)
+            counts[block] += step
+            empty += counts[block] == 0
+            filled *= counts[block] or 1
+        return found
+
+    def box(self, ready: _Clips) -> _Product:
+        sizes = self.stage.sizes
+        strides = (math.prod(sizes[block + 1 :]) for block in range(len(sizes)))
+        allowed = _in_box(self.stage, ready)
+        return _Product(tuple(np.flatnonzero(part) * stride for part, stride in zip(allowed, strides, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -242,3 +349,39 @@ class _Selection:
             if not tables[block].all():
                 rows = rows[tables[block][self._columns[block][rows]]]
         return _Rows(rows)
+
+    def box_sizes(self, ready: _Clips, since: int) -> list[int]:
+        if len(ready) - since <= FEW:
+            return [len(self.box(ready[: place + 1])) for place in range(since, len(ready))]
+        # A row is in the box of the last of its clips.
+        return self._tally(ready, np.maximum)[since:]
+
+    def doomed(self, failed: _Clips) -> list[int]:
+        return self._tally(failed, np.minimum)
+
+    def _tally(self, clips: _Clips, choose: np.ufunc) -> list[int]:
+        """For each of `clips` the rows of whose clips it is the chosen one, by their places among `clips`."""
+        places = _places(self.stage, clips)
+        counts = np.zeros(len(clips) + 1, dtype=np.int64)
+        if choose.reduce([part.min() for part in places]) < len(clips):
+            for start in range(0, len(self.combinations), CHUNK):
+                rows = slice(start, start + CHUNK)
+                chosen = places[0][self._columns[0][rows]]
+                for part, column in zip(places[1:], self._columns[1:], strict=True):
+                    choose(chosen, part[column[rows]], out=chosen)
+                counts += np.bincount(chosen, minlength=len(counts))
+        tally: list[int] = counts[:-1].tolist()
+        return tally
+
+    def box(self, ready: _Clips) -> _Rows:
+        """Looks at one column, and at the others only where it has the clip."""
+        allowed = _in_box(self.stage, ready)
+        few = np.min_scalar_type(self.stage.combinations)
+        if not all(part.any() for part in allowed):
+            return _Rows(np.empty(0, dtype=few))
+        block, clip = ready[-1].tolist()
+        rows = np.flatnonzero(self._columns[block] == clip - self.stage.ranges[block][0])
+        for number, (part, column) in enumerate(zip(allowed, self._columns, strict=True)):
+            if number != block and not part.all():
+                rows = rows[part[column[rows]]]
+        return _Rows(rows.astype(few))

@@ -46,7 +46,7 @@ class Machine:
         self.service = service(self)
         store.all_back()
         self.executor = executor(self)
-        self._scheduler = Scheduler(store, self.executor, claims, self._announce, log, self._news)
+        self._scheduler = Scheduler(store, self.executor, claims, self._announce, log, self._news, self.service.tidy)
         self._thread = threading.Thread(target=self._scheduler.run, name="scheduler", daemon=True)
         self._thread.start()
 
@@ -60,6 +60,10 @@ class Machine:
             self.store.give_back(worker)
         else:
             self.store.died(worker)
+
+    def lost(self, worker: str) -> None:
+        """A worker's process was ended through no fault of what it had in hand."""
+        self.store.give_back(worker)
 
     def workers(self) -> Sequence[WorkerState]:
         return self.executor.workers()

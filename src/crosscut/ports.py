@@ -158,6 +158,10 @@ class Service(Protocol):
 
     def intake(self, owner: str | None, name: str) -> Intake: ...
 
+    def remove_source(self, source: str, owner: str | None) -> None:
+        """Forget an upload by its id; raises NotFoundError."""
+        ...
+
     def authenticate(self, token: str) -> str | None:
         """Whose key this is; None for an unknown or revoked one, in the same time."""
         ...

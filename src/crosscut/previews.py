@@ -13,7 +13,7 @@ from crosscut.benches import Benches
 from crosscut.plandoc import PlanDoc
 from crosscut.ports import NotFoundError, NotReadyError, Playable
 from crosscut.studio import Studio
-from crosscut.wants import request_of
+from crosscut.wants import planned_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
+DRAWN_AT_ONCE = 2
+"""Posters; each takes a processor."""
+PATIENCE_SECONDS = 10.0
 FILES_KEPT = 512
 POSTERS_KEPT = 256
 
@@ -31,6 +34,7 @@ class Previews:
     """Thread-safe."""
 
     def __init__(self, toolbox: Toolbox) -> None:
+        self._turns = _Turns(DRAWN_AT_ONCE, PATIENCE_SECONDS)
         self._benches = Benches(toolbox)
         self._files: _Latest[Playable] = _Latest(FILES_KEPT)
         self._posters: _Latest[tuple[bytes, str]] = _Latest(POSTERS_KEPT)
@@ -44,7 +48,7 @@ class Previews:
                     found = _planned(record())
                     assert found.plan is not None
                     base = Path(found.base) if found.base else None
-                    bench.studio = Studio(request_of(found), PlanDoc.of(found.plan), bench.workshop, base)
+                    bench.studio = Studio(planned_request(found), PlanDoc.of(found.plan), bench.workshop, base)
                     bench.record = found
                 studio = bench.studio
             yield studio
@@ -72,14 +76,20 @@ class Previews:
             return known
         with self.studio(job, edition, record) as studio:
             _check(studio, index)
-            key = studio.poster_key(index)
-            shared = self._posters.get((key,))
-            if shared is None:
-                picture = studio.poster(index)
-                if picture is None:
-                    raise _not_ready()
-                shared = self._posters.keep((key,), (picture, artifact_key("poster", jpeg=picture)[:32]))
+            shared = self._drawn(studio, index)
         return self._posters.keep((job, edition, index), shared)
+
+    def _drawn(self, studio: Studio, index: int) -> tuple[bytes, str]:
+        key = studio.poster_key(index)
+        if (shared := self._posters.get((key,))) is not None:
+            return shared
+        with self._turns.turn(key):
+            if (shared := self._posters.get((key,))) is not None:
+                return shared
+            picture = studio.poster(index)
+            if picture is None:
+                raise _not_ready()
+            return self._posters.keep((key,), (picture, artifact_key("poster", jpeg=picture)[:32]))
 
     def forget(self, job: str) -> None:
         """The job is gone."""
@@ -87,8 +97,43 @@ class Previews:
         for shelf in (self._files, self._posters):
             shelf.drop(lambda key: key[0] == job)
 
+    def tidy(self) -> None:
+        """Let go of the jobs that nobody has looked at for a while."""
+        self._benches.tidy()
+
     def close(self) -> None:
         self._benches.close()
+
+
+class _Turns:
+    """Lets in `at_once` callers, never two with the same key; NotReadyError after `patience` seconds. Thread-safe."""
+
+    def __init__(self, at_once: int, patience: float) -> None:
+        self._at_once = at_once
+        self._patience = patience
+        self._busy: set[str] = set()
+        self._change = threading.Condition()
+
+    @contextmanager
+    def turn(self, key: str) -> Iterator[None]:
+        with self._change:
+            if not self._change.wait_for(lambda: self._is_free(key), self._patience):
+                raise NotReadyError(
+                    "too many pictures are asked for at once: ask again in a moment",
+                    code="not_ready",
+                    retryable=True,
+                    after=2.0,
+                )
+            self._busy.add(key)
+        try:
+            yield
+        finally:
+            with self._change:
+                self._busy.remove(key)
+                self._change.notify_all()
+
+    def _is_free(self, key: str) -> bool:
+        return key not in self._busy and len(self._busy) < self._at_once
 
 
 class _Latest(Generic[V]):

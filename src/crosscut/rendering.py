@@ -50,7 +50,7 @@ def render(
     state = states / f"{artifact_key('place', location=location)[:32]}.sqlite"
     with (
         destination_of(destination).claim(folder),
-        open_machine(settings, f"sqlite:///{state}", logs, claimed=True) as machine,
+        open_machine(settings, f"sqlite:///{state}", logs, private=True) as machine,
     ):
         job = machine.service.submit(body, local=True, base=base, destination=destination).id
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from crosscut.additions import extended, parse_addition
 from crosscut.errors import RequestError
+from crosscut.gather import name_sources
 from crosscut.listing import Listing
 from crosscut.naming import folder_name
 from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError, NotReadyError
@@ -21,9 +23,10 @@ from crosscut.strictjson import read_json
 from crosscut.wants import request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from crosscut.additions import Addition
     from crosscut.fields import RequestLimits
     from crosscut.keyring import Keyring
     from crosscut.ports import Intake, Mode, Playable
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from crosscut.request import Request
     from crosscut.store import Store
     from crosscut.uploads import Uploads
+
+
+LEAST_FREE_BYTES = 200_000_000
+"""On a disk with less no new work should be begun."""
 
 
 class Service:
@@ -48,10 +55,12 @@ class Service:
         wake: Any = lambda: None,
         workers: Any = list,
         troubles: Any = list,
+        disks: Mapping[str, Path] | None = None,
     ) -> None:
         """`destination` is where requests go that name none; `wake` tells the scheduler of news.
 
         `workers` lists the state of the worker processes, `troubles` the sentences of what is wrong with the machine.
+        `disks` are the folders that work needs room in, by what to call them.
         """
         self._store = store
         self._previews = previews
@@ -62,6 +71,7 @@ class Service:
         self._wake = wake
         self._workers = workers
         self._troubles = troubles
+        self._disks = disks or {}
         self.authenticate = keyring.authenticate
         self.create_key = keyring.create_key
         self.list_keys = keyring.list_keys
@@ -82,7 +92,8 @@ class Service:
     ) -> Accepted:
         document = self._read(body)
         request = parse_request(document, local=local, limits=self._limits)
-        self._check(request, owner, local=local)
+        self._check(request, local=local)
+        self._check_uploads(owner, _sources(request))
         total = request.combinations * max(1, len(request.formats))
         wanted = Submission(
             owner=owner or "local",
@@ -113,18 +124,19 @@ class Service:
             raise RequestError(f"the body must be an object, not {kind_of(document)}", code="invalid_request")
         return document
 
-    def _check(self, request: Request, owner: str | None, *, local: bool) -> None:
+    def _check(self, request: Request, *, local: bool) -> None:
         if request.destination is not None and not local:
             raise RequestError(
                 "destination cannot be chosen by a request to this server: leave it out", code="invalid_request"
             )
-        sources = [*(clip for block in request.blocks for clip in block.clips), *request.music]
-        for source in sources:
-            if source.startswith("source:") and not self._uploads.known(owner, source):
-                raise RequestError(
-                    f"{source[:24]}… is no upload of yours: send the file to /sources and use the id it answers",
-                    code="unknown_source",
-                )
+
+    def _check_uploads(self, owner: str | None, sources: Iterable[str]) -> None:
+        unknown = self._uploads.unknown(owner, sources)
+        if unknown is not None:
+            raise RequestError(
+                f"{unknown[:24]}… is no upload of yours: send the file to /sources and use the id it answers",
+                code="unknown_source",
+            )
 
     def extend(self, job: str, owner: str | None, body: bytes | Mapping[str, Any]) -> dict[str, Any]:
         row = self._row(job, owner)
@@ -139,8 +151,9 @@ class Service:
             )
         request = request_of(record)
         addition = parse_addition(document, request, local=record.local, limits=self._limits)
+        # What the job has by now was checked when it came, and may have been deleted since.
+        self._check_uploads(owner, _sources(addition))
         larger = extended(request, addition)
-        self._check(larger, owner, local=record.local)
         formats = json.loads(row.grid)["targets"]
         total = larger.combinations * formats
         if not self._store.extend(job, row.edition, document, total):
@@ -148,12 +161,13 @@ class Service:
                 "this job is just being planned or closed: send the same again in a moment", code="in_between"
             )
         self._wake()
+        names = name_sources(larger)
         return {
             "variations": total - row.total,
             "first_index": row.total + 1,
             "total": total,
-            "clips": [clip for block in addition.blocks for clip in block.clips],
-            "music": list(addition.music),
+            "clips": [names[clip] for block in addition.blocks for clip in block.clips],
+            "music": [names[track] for track in addition.music],
             "lines": [line.text for line in addition.lines],
         }
 
@@ -179,6 +193,9 @@ class Service:
 
     def intake(self, owner: str | None, name: str) -> Intake:
         return self._uploads.intake(owner or "local", name)
+
+    def remove_source(self, source: str, owner: str | None) -> None:
+        self._uploads.remove(owner, source)
 
     # Looking
 
@@ -308,7 +325,11 @@ class Service:
 
     def problems(self) -> list[str]:
         self._store.read(lambda db: access.any_key(db, 0.0))
-        return list(self._troubles())
+        return [*self._troubles(), *_full(self._disks)]
+
+    def tidy(self) -> None:
+        """Let go of what nobody has looked at for a while; to be called every minute or so."""
+        self._previews.tidy()
 
     def _row(self, job: str, owner: str | None) -> Any:
         row = self._store.owned(job, owner)
@@ -319,6 +340,23 @@ class Service:
 
 def _no_such_job() -> NotFoundError:
     return NotFoundError("there is no such job: look at GET /jobs for yours", code="no_such_job")
+
+
+def _sources(asked: Request | Addition) -> list[str]:
+    return [*(clip for block in asked.blocks for clip in block.clips), *asked.music]
+
+
+def _full(disks: Mapping[str, Path], usage: Callable[[Path], Any] = shutil.disk_usage) -> Iterator[str]:
+    """A sentence for each folder that has no room, or cannot be reached; those to be made are looked for above."""
+    for name, folder in disks.items():
+        there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+        try:
+            free = usage(there).free
+        except OSError:
+            yield f"the disk of {name} cannot be reached"
+        else:
+            if free < LEAST_FREE_BYTES:
+                yield f"the disk of {name} is full: less than {LEAST_FREE_BYTES // 1_000_000} MB are left"
 
 
 def _hash(document: Any) -> str:

@@ -17,6 +17,7 @@ import uvicorn
 from crosscut import __version__
 from crosscut.api.app import create_app
 from crosscut.api.options import ApiOptions
+from crosscut.artifacts import storage_errors
 from crosscut.client import SERVER_FILE
 from crosscut.errors import RequestError
 
@@ -64,13 +65,13 @@ def run(service: Service, options: Serving, log: Any, *, keys: bool) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     with _listening(options.host, options.port) as listener:
         port = listener.getsockname()[1]
-        shown = f"[{options.host}]" if ":" in options.host else options.host
-        url = f"http://{shown}:{port}"
+        name = _name_of(options.host)
+        url = f"http://{name}:{port}"
         app = create_app(
             service,
             ApiOptions(
                 auth=auth,
-                allowed_hosts=options.allowed_hosts,
+                allowed_hosts=(name, *options.allowed_hosts),
                 admin_token=admin,
                 rate_per_minute=options.requests_per_minute,
                 upload_bytes=options.upload_bytes,
@@ -99,6 +100,16 @@ def run(service: Service, options: Serving, log: Any, *, keys: bool) -> None:
             log.info("ending")
 
 
+def _name_of(host: str) -> str:
+    """What this machine's own programs call a server that listens there, as in addresses of the web."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            return "[::1]" if address.version == 6 else "127.0.0.1"
+        return f"[{address}]" if address.version == 6 else str(address)
+    return host or "127.0.0.1"
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -124,12 +135,15 @@ def _announced(folder: Path, url: str, admin: str) -> Iterator[None]:
     """Tell this machine's own command line where we are, and how to prove that it may manage keys."""
     path = folder / SERVER_FILE
     scratch = path.with_suffix(".new")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"url": url, "admin_token": admin, "pid": os.getpid()}, file)
-    scratch.replace(path)
+    with storage_errors():
+        scratch.unlink(missing_ok=True)
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({"url": url, "admin_token": admin, "pid": os.getpid()}, file)
+        scratch.replace(path)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        # Where it stays nobody believes it: our lock on the folder ends with us.
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

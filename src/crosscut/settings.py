@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         description="Host names by which the server may be called, as name,name, besides its address and localhost.",
     )
     requests_per_minute: int = Field(
-        default=120, ge=1, description="Requests one API key or address may send a minute."
+        default=120, ge=1, description="Requests one API key or address may send a minute; ten times as many uploads."
     )
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
@@ -79,7 +79,11 @@ class Settings(BaseSettings):
         default=25, ge=0, description="How long `serve` may finish what it has in hand when it is told to end."
     )
     network_workers: int = Field(
-        default=8, ge=1, le=256, description="Downloads, spoken lines and webhooks under way at the same time."
+        default=8,
+        ge=1,
+        le=256,
+        description="Downloads, spoken lines and webhooks of one job under way at the same time;"
+        " all jobs together may have four times as many.",
     )
     database_url: str = Field(
         default="", repr=False, description="Database for the state; default: SQLite in the data folder."

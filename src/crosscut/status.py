@@ -51,7 +51,7 @@ def _rate(row: Any, now: float) -> float | None:
     if row.making is None:
         return None
     seconds = (row.ended or now) - row.making
-    made: int = row.ok - row.kept
+    made: int = row.ok - row.kept - row.made_before
     return made / seconds if seconds > 0 else None
 
 

@@ -116,6 +116,8 @@ class JobRecord:
     """The decided plan as JSON, None before."""
     edition: int
     """Rises whenever `plan` changes."""
+    planned: int = 0
+    """How many of the extensions `plan` contains."""
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from crosscut.artifacts import storage_errors
+from crosscut.artifacts import link, storage_errors
+from crosscut.ports import NotFoundError
 from crosscut.sniff import HEAD
 from crosscut.store import access
 from crosscut.transfer import refuse_other, too_large
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from crosscut.artifacts import Artifacts
@@ -30,13 +32,18 @@ class Uploads:
         self._folder = folder
         self._store = store
         self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        """Over `folder` and its rows together; nobody else has them."""
         with storage_errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def known(self, owner: str | None, source: str) -> bool:
-        """Whether `source:…` is an upload of that owner."""
-        upload = source.removeprefix(PREFIX).partition("/")[0]
-        return bool(self._store.read(lambda db: access.uploaded(db, owner, upload)))
+    def unknown(self, owner: str | None, sources: Iterable[str]) -> str | None:
+        """The first of the `sources` that claims to be an upload (`source:…`) but is none of that owner."""
+        asked = {source: _digest(source) for source in sources if source.startswith(PREFIX)}
+        if not asked:
+            return None
+        known = self._store.read(lambda db: access.uploaded(db, owner, set(asked.values())))
+        return next((source for source, upload in asked.items() if upload not in known), None)
 
     def intake(self, owner: str, name: str) -> Taking:
         return Taking(self, owner, name)
@@ -44,10 +51,24 @@ class Uploads:
     def keep(self, owner: str, name: str, sha256: str, size: int) -> None:
         """Note whose it is, and hold on to it."""
         blob, mine = self._artifacts.blob(sha256, ""), self._folder / sha256
-        with storage_errors():
-            if not mine.exists():
-                os.link(blob, mine)
-        self._store.read(lambda db: access.add_upload(db, owner, sha256, name, size, self._store.clock()))
+        with self._lock:
+            with storage_errors():
+                if not (mine.exists() and mine.samefile(blob)):
+                    mine.unlink(missing_ok=True)
+                    link(blob, mine)
+            self._store.read(lambda db: access.add_upload(db, owner, sha256, name, size, self._store.clock()))
+
+    def remove(self, owner: str | None, source: str) -> None:
+        """Forget whose it is, and let go of it with its last owner; NotFoundError where it is none of that owner."""
+        upload = _digest(source)
+        with self._lock:
+            if not self._store.read(lambda db: access.remove_upload(db, owner, upload)):
+                raise NotFoundError(
+                    "there is no such upload of yours: use the id that POST /sources answered", code="no_such_source"
+                )
+            if not self._store.read(lambda db: access.uploaded(db, None, [upload])):
+                with storage_errors():
+                    (self._folder / upload).unlink(missing_ok=True)
 
     @property
     def artifacts(self) -> Artifacts:
@@ -56,6 +77,10 @@ class Uploads:
     @property
     def most_bytes(self) -> int:
         return self._most_bytes
+
+
+def _digest(source: str) -> str:
+    return source.removeprefix(PREFIX).partition("/")[0]
 
 
 def _plain(name: str) -> str:
@@ -95,8 +120,11 @@ class Taking:
                 with self._scratch.open("rb") as file:
                     refuse_other(file.read(HEAD), self._name)
             sha256 = self._digest.hexdigest()
-            self._lease.adopt(self._scratch, sha256)
-            self._uploads.keep(self._owner, self._name, sha256, self._size)
+            with self._lease.locked(sha256):
+                there = self._lease.get(sha256)
+                if there is None or there.stat().st_size != self._size:
+                    self._lease.adopt(self._scratch, sha256)
+                self._uploads.keep(self._owner, self._name, sha256, self._size)
         finally:
             self._stack.close()
         source = f"{PREFIX}{sha256}/{_plain(self._name)}"

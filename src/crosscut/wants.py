@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from crosscut.additions import extended, parse_addition
@@ -39,6 +39,11 @@ def request_of(record: JobRecord) -> Request:
         addition = parse_addition(extension, request, local=record.local, limits=ACCEPTED)
         request = extended(request, addition)
     return request
+
+
+def planned_request(record: JobRecord) -> Request:
+    """The request as far as the plan contains it."""
+    return request_of(replace(record, extensions=record.extensions[: record.planned]))
 
 
 def wants(record: JobRecord, request: Request) -> list[Want]:

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from crosscut.fields import Event
     from crosscut.guard import Resolver
 
-RETRY_SCHEDULE: tuple[float, ...] = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 10 * 3600)
-"""Seconds before each further try: a receiver that is back within a day gets the event."""
-
 CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 10.0
 ANSWER_BYTES = 4096

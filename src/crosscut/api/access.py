@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _BEARER = re.compile(r"bearer +([\x21-\x7e]{1,500})", re.IGNORECASE)
 _KEY = re.compile(r"ck_[A-Za-z0-9_\-]{1,200}")
 _MINUTE = 60
+UPLOADS = 10
+"""So many times as many uploads as other requests, and counted apart: one request may name thousands."""
+_COUNTED = {"posts": "requests", "uploads": "uploads"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,10 @@ class Access:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._wrong = RateLimitItemPerMinute(options.wrong_keys_per_minute, namespace="wrong")
         rate = options.rate_per_minute
-        self._posts = None if rate is None else RateLimitItemPerMinute(rate, namespace="posts")
+        self._posts, self._uploads = (
+            None if rate is None else RateLimitItemPerMinute(rate * times, namespace=name)
+            for name, times in (("posts", 1), ("uploads", UPLOADS))
+        )
 
     def identify(self, request: Request) -> Caller:
         """Whose request this is; raises Problem 401, or 429 after too many wrong keys. May wait for a database."""
@@ -81,19 +87,26 @@ class Access:
 
     async def sender(self, request: Request) -> Caller:
         """Like `caller`, for what starts or changes something: counted; raises Problem 429 when there is too much."""
-        caller = await self.caller(request)
-        if self._posts is None:
+        return self._counted(request, await self.caller(request), self._posts)
+
+    async def uploader(self, request: Request) -> Caller:
+        """The same for uploads, which have a larger count of their own."""
+        return self._counted(request, await self.caller(request), self._uploads)
+
+    def _counted(self, request: Request, caller: Caller, item: RateLimitItemPerMinute | None) -> Caller:
+        if item is None:
             return caller
-        allowed = self._limiter.hit(self._posts, caller.account)
-        left = self._limiter.get_window_stats(self._posts, caller.account).remaining
-        wait = self._wait(self._posts, caller.account)
+        allowed = self._limiter.hit(item, caller.account)
+        left = self._limiter.get_window_stats(item, caller.account).remaining
+        wait = self._wait(item, caller.account)
         extra = request.scope[EXTRA_HEADERS]
-        extra["ratelimit-policy"] = f'"posts";q={self._posts.amount};w={_MINUTE}'
-        extra["ratelimit"] = f'"posts";r={left if allowed else 0};t={wait}'
+        extra["ratelimit-policy"] = f'"{item.namespace}";q={item.amount};w={_MINUTE}'
+        extra["ratelimit"] = f'"{item.namespace}";r={left if allowed else 0};t={wait}'
         if not allowed:
             raise Problem(
                 429, "rate_limited",
-                f"More than {self._posts.amount} requests came within a minute; wait {wait} s and send them slower.",
+                f"More than {item.amount} {_COUNTED[item.namespace]} came within a minute; wait {wait} s and send them"
+                " slower.",
                 headers={"retry-after": str(wait)},
             )
         return caller
@@ -150,6 +163,10 @@ async def _sender(request: Request) -> Caller:
     return await access_of(request).sender(request)
 
 
+async def _uploader(request: Request) -> Caller:
+    return await access_of(request).uploader(request)
+
+
 async def inspected(request: Request) -> None:
     """Lets in who may see how the server is: everybody on a loopback-only one, else who has a key."""
     await access_of(request).caller(request)
@@ -161,3 +178,4 @@ async def administered(request: Request) -> None:
 
 ByCaller = Annotated[Caller, Depends(_caller)]
 BySender = Annotated[Caller, Depends(_sender)]
+ByUploader = Annotated[Caller, Depends(_uploader)]

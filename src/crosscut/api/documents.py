@@ -112,6 +112,7 @@ PROCESS_MEDIA = _route("requests", 202, "Taken.", shapes.Accepted, 408, 409, 413
 PLAN = _route("requests", 200, "The plan.", shapes.JobStatus, 408, 413, 415, 507, openapi_extra=_REQUEST_BODY)
 PLAN["responses"][202] = {"description": "Not planned yet: look on at `links.self`.", "model": shapes.JobStatus}
 SOURCES = _route("requests", 201, "Kept.", shapes.Source, 408, 413, 415, 507, openapi_extra=_FILE_BODY)
+DELETE_SOURCE = _route("requests", 204, "Deleted.", None, 404)
 
 JOBS = _route("jobs", 200, "A page of jobs.", shapes.JobPage)
 JOB = _route("jobs", 200, "The job.", shapes.JobStatus, 404)

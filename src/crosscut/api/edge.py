@@ -120,7 +120,7 @@ class Gate:
     def __init__(self, app: ASGIApp, hosts: Iterable[str] | None) -> None:
         """`hosts` None: every name is answered."""
         self._app = app
-        self._hosts = None if hosts is None else {*_LOOPBACK, *hosts}
+        self._hosts = None if hosts is None else {*_LOOPBACK, *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = self._refusal(Headers(scope=scope), scope["method"]) if scope["type"] == "http" else None

@@ -6,11 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 from crosscut.api import documents
-from crosscut.api.access import BySender  # noqa: TC001  FastAPI reads it
+from crosscut.api.access import ByCaller, BySender, ByUploader  # noqa: TC001  FastAPI reads them
 from crosscut.api.answers import JsonAnswer, Within, body_within, job_links, json_body, with_links
 from crosscut.api.problems import Problem
 from crosscut.ports import ENDED
@@ -39,6 +40,15 @@ SourceName = Annotated[
     Query(
         min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["hook1.mp4"],
         description="The file's name, as manifests and file names shall show it.",
+    ),
+]
+
+
+SourceId = Annotated[
+    str,
+    Path(
+        pattern=r"^source:[0-9a-f]{64}(/[^\x00-\x1f\x7f]*)?$", examples=["source:" + "4f2a" * 16],
+        description="The upload's `id`; its name may be left out.",
     ),
 ]
 
@@ -79,7 +89,7 @@ async def plan(request: Request, within: Within, caller: BySender) -> JsonAnswer
 
 
 @router.post("/sources", **documents.SOURCES)
-async def sources(request: Request, within: Within, caller: BySender, name: SourceName) -> JsonAnswer:
+async def sources(request: Request, within: Within, caller: ByUploader, name: SourceName) -> JsonAnswer:
     """Take a file of yours; the answer's `id` stands wherever a request has a link.
 
     The body is the file itself, as it is: `curl -X POST -T hook1.mp4 'http://localhost:8000/sources?name=hook1.mp4'`.
@@ -92,6 +102,16 @@ async def sources(request: Request, within: Within, caller: BySender, name: Sour
     chunks = body_within(request, within.options.upload_bytes)
     taken = await _take(within.service, caller.account, name, chunks)
     return JsonAnswer(taken, 201)
+
+
+@router.delete("/sources/{source:path}", **documents.DELETE_SOURCE)
+def delete_source(within: Within, caller: ByCaller, source: SourceId) -> Response:
+    """Delete a file of yours.
+
+    What was made of it stays; a job that still has to read it makes the variations without it alone.
+    """
+    within.service.remove_source(source, caller.owner)
+    return Response(status_code=204)
 
 
 def _accepted(request: Request, accepted: Accepted) -> dict[str, Any]:

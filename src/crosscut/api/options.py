@@ -13,11 +13,11 @@ class ApiOptions:
     auth: bool = False
     """Whether a key is needed; without, only names of this machine and `allowed_hosts` are answered."""
     allowed_hosts: tuple[str, ...] = ()
-    """Host names without port, lower case, that may stand in the Host header besides those of this machine."""
+    """Host names without port that may stand in the Host header besides those of this machine."""
     admin_token: str | None = None
     """What this machine's own command line shows to manage keys; None: nobody can over HTTP."""
     rate_per_minute: int | None = 600
-    """Most POST requests of one owner; None: no limit."""
+    """Most POST requests of one owner, and a tenth of the uploads; None: no limit."""
     wrong_keys_per_minute: int = 20
     """Wrong keys one address may try."""
     body_bytes: int = 1 << 20

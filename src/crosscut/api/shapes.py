@@ -161,7 +161,9 @@ class Extended(_Shape):
 
 class Source(_Shape):
     model_config = ConfigDict(
-        json_schema_extra={"example": {"id": "source:" + "4f2a" * 8, "bytes": 2345678, "sha256": "4f2a" * 16}}
+        json_schema_extra={
+            "example": {"id": f"source:{'4f2a' * 16}/hook1.mp4", "bytes": 2345678, "sha256": "4f2a" * 16}
+        }
     )
 
     id: str

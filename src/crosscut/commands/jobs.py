@@ -152,7 +152,11 @@ def _client(server: str) -> Client:
     settings = load_settings()
     key = settings.api_key.get_secret_value() if settings.api_key else None
     address = discover(server or settings.server, key, settings.data_dir)
-    return Client(address.url, address.token)
+    return Client(address.url, address.token, waiting=_waiting)
+
+
+def _waiting(seconds: float) -> None:
+    sys.stderr.write(f"crosscut: the server has too much to do; going on in {seconds:.0f} s\n")
 
 
 def _follow(client: Client, job: str, *, as_json: bool) -> int:

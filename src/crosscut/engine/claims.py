@@ -34,15 +34,19 @@ class Claims:
 
     def hold(self, job: str, destination: str, folder: str) -> None:
         """Keep other processes out until `release`; raises CrosscutError, code `busy` where one is inside."""
-        if self._destinations is None:
-            return
         with self._lock:
             held = self._held.get((destination, folder))
             if held is None:
                 stack = ExitStack()
-                stack.enter_context(self._destinations(destination).claim(folder))
+                if self._destinations is not None:
+                    stack.enter_context(self._destinations(destination).claim(folder))
                 held = self._held[destination, folder] = (stack, set())
             held[1].add(job)
+
+    def jobs(self) -> set[str]:
+        """Those that something is held for."""
+        with self._lock:
+            return set().union(*(jobs for _, jobs in self._held.values()))
 
     def release(self, job: str) -> None:
         with self._lock:

@@ -35,6 +35,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds before a worker is replaced: doubled with each short life after another."""
 UNREAD_SECONDS = 10
 """How long a worker may leave a message unread in a full socket before it counts as hung."""
+ALL_KILLED = "killed with its nursery"
 _KILL_SECONDS = 5
 
 
@@ -88,7 +89,7 @@ class _Worker:
         self.status.close()
         self.channel.close()
         if not said:
-            return "killed with its nursery"
+            return ALL_KILLED
         code = int(said)
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
@@ -97,8 +98,9 @@ class EmbeddedExecutor:
     """`processors` workers for the processor lane and one for the network lane, replaced whenever they die.
 
     `factory` and `arguments` make the crew in each worker, see `worker.Factory`. `on_death` hears the name of a worker
-    that died with its units, after its last call of the ledger; `on_change` is called after every end of a unit or a
-    worker. Both, and the ledger, are called from several threads; what they raise is logged.
+    that died with its units, after its last call of the ledger, `on_loss` (default: the same) that of one that was
+    ended with all others, so that none of its units can be to blame; `on_change` is called after every end of a unit or
+    a worker. They and the ledger are called from several threads; what they raise is logged.
     """
 
     def __init__(
@@ -111,12 +113,14 @@ class EmbeddedExecutor:
         network: int = NETWORK_UNITS,
         on_death: Callable[[str], object],
         on_change: Callable[[], object],
+        on_loss: Callable[[str], object] | None = None,
         logs: Sequence[TextIO] = (),
     ) -> None:
         self._ledger = ledger
         self._factory = factory
         self._arguments = dict(arguments)
         self._on_death = on_death
+        self._on_loss = on_loss or on_death
         self._on_change = on_change
         self._lines = _Lines(logs)
         self._log = event_log(logs)
@@ -287,7 +291,8 @@ class EmbeddedExecutor:
             if not self._closing.is_set():
                 self._waiting[worker.lane].extendleft(pair for pair in worker.hands.values() if pair not in lost)
         if lost or not self._closing.is_set():
-            self._tell(lambda: self._on_death(worker.name))
+            listener = self._on_loss if cause == ALL_KILLED else self._on_death
+            self._tell(lambda: listener(worker.name))
             self._say(
                 logging.WARNING,
                 "a worker ended",

@@ -24,6 +24,7 @@ REST_SECONDS = 0.2
 """Between two looks when nobody wakes us."""
 
 REAP_SECONDS = 1.0
+UPKEEP_SECONDS = 60.0
 
 
 class Scheduler:
@@ -37,8 +38,9 @@ class Scheduler:
         announce: Callable[[str, Event], Mapping[str, Any] | None],
         log: Any,
         news: threading.Event,
+        upkeep: Callable[[], None],
     ) -> None:
-        """`news` is set by whoever has something for it to look at."""
+        """`news` is set by whoever has something for it to look at; `upkeep` is called once in a while."""
         self._store = store
         self._executor = executor
         self._claims = claims
@@ -47,6 +49,8 @@ class Scheduler:
         self._news = news
         self._stopped = threading.Event()
         self._reaped = 0.0
+        self._upkeep = upkeep
+        self._kept_up = time.monotonic()
         self._beaten = time.monotonic()
 
     def silent_for(self) -> float:
@@ -81,12 +85,23 @@ class Scheduler:
             for worker in self._store.reap():
                 self._log.warning("worker is hung", worker=worker)
                 self._executor.kill(worker)
+        if now - self._kept_up >= UPKEEP_SECONDS:
+            self._kept_up = now
+            self._upkeep()
         self._store.admit()
-        self._store.advance(self._claims.take)
+        self._store.take_places(self._claims.take)
+        self._store.advance()
+        self._let_go()
         for lane in get_args(Lane):
             self._hand_out(lane)
         self.tell()
         self._beaten = time.monotonic()
+
+    def _let_go(self) -> None:
+        """Jobs that have their place no more have ended or are deleted: so is all that is held for them."""
+        for job in self._claims.jobs() - self._store.holders():
+            self._claims.release(job)
+            self._executor.forget(job)
 
     def _hand_out(self, lane: Lane) -> None:
         for _ in range(self._executor.slots(lane, *self._store.counts(lane))):
@@ -101,7 +116,4 @@ class Scheduler:
         """Announce what has come to pass: first failures, ends."""
         for job, event in self._store.unannounced():
             payload = self._announce(job, event)
-            if event == "job.ended":
-                self._claims.release(job)
-                self._executor.forget(job)
             self._store.announce(job, event, payload)

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from crosscut.errors import CrosscutError
 from crosscut.grid import Grid
-from crosscut.store import jobs, planning, queue, reading, results
+from crosscut.store import jobs, places, planning, queue, reading, results
 from crosscut.store.database import Database
 from crosscut.store.jobs import Submission, Submitted
 from crosscut.store.options import Options
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Options", "Store", "Submission", "Submitted"]
 
 GRIDS_KEPT = 256
+ROWS_KEPT = 3_000_000
+"""Rows of selections held in memory, for all jobs together."""
 
 
 def _free(_job: str, _destination: str, _folder: str) -> bool:
@@ -105,16 +107,33 @@ class Store:
             with self.database.begin() as db:
                 planning.admit(db, record.id, wanted, self.options, self.clock())
 
-    def advance(self, claim: Callable[[str, str, str], bool] = _free) -> None:
-        """Fold what has ended, draw plans, cut batches, end jobs.
-
-        `claim` (job, destination, folder) says whether no other process writes there.
-        """
+    def take_places(self, claim: Callable[[str, str, str], bool] = _free) -> None:
+        """Give free places to the jobs that wait for them; `claim` (job, destination, folder) keeps others out."""
         with self.database.begin() as db:
-            while queue.fold(db, self.clock()):
-                pass
+            waiting = places.contenders(db)
+        # Asking the destination takes a while: not while others wait for the database.
+        claimed = [job.id for job in waiting if claim(job.id, job.destination, job.folder)]
+        if claimed:
+            with self.database.begin() as db:
+                for job in claimed:
+                    places.hold(db, job)
+
+    def holders(self) -> set[str]:
+        """Jobs that have a place."""
+        with self.database.begin() as db:
+            return places.holders(db)
+
+    def advance(self) -> None:
+        """Fold what has ended, draw plans, cut batches, end jobs; each in a transaction of its own."""
+        folded = True
+        while folded:
+            with self.database.begin() as db:
+                folded = queue.fold(db, self.clock())
+        with self.database.begin() as db:
             planning.gathered(db, self.options, self.clock())
-            planning.cut(db, self._grid_of(db), claim, self.options, self.clock())
+        with self.database.begin() as db:
+            planning.cut(db, self._grid_of(db), self.options, self.clock())
+        with self.database.begin() as db:
             planning.ending(db, self.options, self.clock())
 
     def counts(self, lane: Lane) -> tuple[int, int]:
@@ -125,11 +144,12 @@ class Store:
     def lease(self, lane: Lane) -> tuple[int, int] | None:
         """Hand out the next unit of `lane`: (unit, attempt)."""
         with self.database.begin() as db:
-            return queue.lease(db, lane, self.clock(), self.options.lease_seconds)
+            return queue.lease(db, lane, self.clock(), self.options.lease_seconds, self.options.most_in_hand(lane))
 
     def reap(self) -> list[str]:
         """Take back what was lost; the workers that are silent or hung, to be ended."""
         with self.database.begin() as db:
+            planning.rearm(db, lambda job: jobs.record_of(reading.owned(db, job, None)), self.options, self.clock())
             queue.expired(db, self.clock())
             silent = results.silent(db, self._grid_of(db), self.options, self.clock())
             return silent + queue.hung(db, self.clock())
@@ -148,6 +168,12 @@ class Store:
         """At the start of the only process that hands out work."""
         with self.database.begin() as db:
             queue.all_back(db, self.clock())
+            places.free_all(db)
+
+    def abandon(self) -> None:
+        """End all jobs as they are; what they made stays known to later ones into the same place."""
+        with self.database.begin() as db:
+            jobs.abandon(db, self.clock())
 
     def unannounced(self) -> list[tuple[str, Event]]:
         with self.database.begin() as db:
@@ -199,7 +225,12 @@ class Store:
         """False: it changed since it was looked at, or is not at a point where it can grow."""
         with self.database.begin() as db:
             row = db.execute(select(job_table).where(job_table.c.id == job).with_for_update()).one()
-            if row.edition != edition or row.phase not in ("make", "ended") or row.plan is None:
+            if (
+                row.edition != edition
+                or row.phase not in ("make", "ended")
+                or row.plan is None
+                or row.state == "cancelled"
+            ):
                 return False
             jobs.extend(db, row, addition, total)
             return True
@@ -237,6 +268,10 @@ class Store:
             if known is None:
                 known = self._grids[job, edition] = Grid.of(json.loads(text))
             self._grids.move_to_end((job, edition))
-            while len(self._grids) > GRIDS_KEPT:
+            while len(self._grids) > 1 and self._heavy():
                 self._grids.popitem(last=False)
         return known
+
+    def _heavy(self) -> bool:
+        rows = sum(grid.weight for grid in self._grids.values())
+        return len(self._grids) > GRIDS_KEPT or rows > ROWS_KEPT

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from crosscut.store.schema import api_keys, uploads
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Connection
 
     from crosscut.store.schema import AnyRow
@@ -46,6 +48,15 @@ def add_upload(db: Connection, owner: str, upload: str, name: str, size: int, no
         db.execute(insert(uploads).values(owner=owner, id=upload, name=name, bytes=size, created=now))
 
 
-def uploaded(db: Connection, owner: str | None, upload: str) -> bool:
-    query = select(uploads.c.id).where(uploads.c.id == upload)
-    return db.scalar((query if owner is None else query.where(uploads.c.owner == owner)).limit(1)) is not None
+def uploaded(db: Connection, owner: str | None, asked: Collection[str]) -> set[str]:
+    """Those that are uploads of that owner, None: of anybody."""
+    query = select(uploads.c.id).where(uploads.c.id.in_(asked))
+    return set(db.scalars(query if owner is None else query.where(uploads.c.owner == owner)))
+
+
+def remove_upload(db: Connection, owner: str | None, upload: str) -> bool:
+    """Whether there was one of that owner, None: of anybody."""
+    known = bool(uploaded(db, owner, [upload]))
+    here = delete(uploads).where(uploads.c.id == upload)
+    db.execute(here if owner is None else here.where(uploads.c.owner == owner))
+    return known

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import QueuePool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from crosscut.errors import StorageError
 
@@ -22,6 +24,12 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 MIGRATION_LOCK = 0x63726F7373
 """Of `pg_advisory_xact_lock`: several processes may start at once."""
+
+OWNER_LOCK = 0x63726F74
+"""Of `pg_try_advisory_lock`, with the schema: one engine works on a state."""
+
+COLLISIONS = frozenset({"40001", "40P01"})
+"""SQLSTATE of transactions that got into each other's way: serialization failures and deadlocks."""
 
 
 class Database:
@@ -40,6 +48,29 @@ class Database:
         with _storage_errors(), self._engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Be the only one who hands out this state's work, for the block; StorageError where another process does.
+
+        The file of SQLite has its owner by a lock of whoever opens it.
+        """
+        if self.sqlite:
+            yield
+            return
+        with _storage_errors():
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.detach()  # it is never another's, and the lock ends with it
+        with closing(connection):
+            with _storage_errors():
+                query = text("SELECT pg_try_advisory_lock(:key, hashtext(current_schema()))")
+                if not connection.scalar(query, {"key": OWNER_LOCK}):
+                    raise StorageError(
+                        "another crosscut serve works on this database: stop it, or set CROSSCUT_DATABASE_URL to"
+                        " another one",
+                        code="state_in_use",
+                    )
+            yield
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -50,12 +81,17 @@ class Database:
             if not self.sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise StorageError(
+                    "this state was made by a newer crosscut: update crosscut", code="newer_state", detail=str(error)
+                ) from error
 
 
 def _open(url: str, *, sqlite: bool) -> Engine:
     if not sqlite:
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     # One connection: no "database is locked", and safe from the WAL-reset bug of SQLite up to 3.51.2.
     engine = create_engine(
         url,
@@ -63,6 +99,7 @@ def _open(url: str, *, sqlite: bool) -> Engine:
         pool_size=1,
         max_overflow=0,
         pool_timeout=60,
+        hide_parameters=True,
         connect_args={"check_same_thread": False},
     )
 
@@ -83,20 +120,33 @@ def _open(url: str, *, sqlite: bool) -> Engine:
 def _storage_errors() -> Iterator[None]:
     try:
         yield
+    except PoolTimeoutError as error:
+        raise _busy(str(error)) from error
     except OperationalError as error:
         if "disk is full" in str(error.orig):
             raise StorageError(
                 "The disk is full: free some space, or set CROSSCUT_DATA_DIR to a folder on a larger disk.",
                 code="disk_full",
                 retryable=True,
-                detail=str(error),
+                detail=str(error.orig),
             ) from error
         raise _unusable(error) from error
     except DBAPIError as error:
         raise _unusable(error) from error
 
 
+def _busy(detail: str) -> StorageError:
+    return StorageError(
+        "The database has too much to do at the moment: try again shortly.",
+        code="database_busy",
+        retryable=True,
+        detail=detail,
+    )
+
+
 def _unusable(error: DBAPIError) -> StorageError:
+    if getattr(error.orig, "sqlstate", None) in COLLISIONS:
+        return _busy(str(error.orig))
     return StorageError(
         "The database cannot be used at the moment: look at the log, its disk and its server.",
         code="database_unusable",

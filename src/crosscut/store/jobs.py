@@ -11,10 +11,13 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import delete, exists, func, insert, or_, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 
-from crosscut.store import queue
+from crosscut.grid import Grid
+from crosscut.store import places, queue
+from crosscut.store.bulk import insert_new
 from crosscut.store.schema import boxes, jobs, needs, outputs, slots, work
+from crosscut.store.schema import places as places_table
 from crosscut.units import JobRecord
 
 if TYPE_CHECKING:
@@ -58,36 +61,35 @@ class Submitted:
 
 def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
     """One row; the scheduler does the rest."""
-    if wanted.idempotency_key is not None:
-        known = select(jobs.c.id, jobs.c.idempotency_hash).where(
-            jobs.c.owner == wanted.owner, jobs.c.idempotency_key == wanted.idempotency_key
-        )
-        if row := db.execute(known).one_or_none():
-            return Submitted(row.id, created=False, same=row.idempotency_hash == wanted.idempotency_hash)
     job = f"job_{secrets.token_hex(10)}"
-    db.execute(
-        insert(jobs).values(
-            id=job,
-            owner=wanted.owner,
-            mode=wanted.mode,
-            task_name=wanted.task_name,
-            state="queued",
-            phase="queued",
-            created=now,
-            body=json.dumps(wanted.body),
-            local=wanted.local,
-            base=wanted.base,
-            destination=wanted.destination,
-            folder=wanted.folder,
-            place=place_of(wanted.destination, wanted.folder),
-            idempotency_key=wanted.idempotency_key,
-            idempotency_hash=wanted.idempotency_hash,
-            webhook=json.dumps(wanted.webhook) if wanted.webhook else None,
-            passthrough=wanted.passthrough,
-            total=wanted.total,
-        )
+    row: dict[str, Any] = {
+        "id": job,
+        "owner": wanted.owner,
+        "mode": wanted.mode,
+        "task_name": wanted.task_name,
+        "state": "queued",
+        "phase": "queued",
+        "created": now,
+        "body": json.dumps(wanted.body),
+        "local": wanted.local,
+        "base": wanted.base,
+        "destination": wanted.destination,
+        "folder": wanted.folder,
+        "place": place_of(wanted.destination, wanted.folder),
+        "idempotency_key": wanted.idempotency_key,
+        "idempotency_hash": wanted.idempotency_hash,
+        "webhook": json.dumps(wanted.webhook) if wanted.webhook else None,
+        "passthrough": wanted.passthrough,
+        "total": wanted.total,
+    }
+    insert_new(db, jobs, [row], ["owner", "idempotency_key"])
+    if wanted.idempotency_key is None:
+        return Submitted(job, created=True, same=True)
+    known = select(jobs.c.id, jobs.c.idempotency_hash).where(
+        jobs.c.owner == wanted.owner, jobs.c.idempotency_key == wanted.idempotency_key
     )
-    return Submitted(job, created=True, same=True)
+    there = db.execute(known).one()
+    return Submitted(there.id, created=there.id == job, same=there.idempotency_hash == wanted.idempotency_hash)
 
 
 def place_of(destination: str, folder: str) -> str:
@@ -107,6 +109,7 @@ def record_of(row: AnyRow) -> JobRecord:
         folder=row.folder,
         plan=row.plan,
         edition=row.edition,
+        planned=row.planned,
     )
 
 
@@ -114,14 +117,15 @@ def next_in(db: Connection, most: int) -> AnyRow | None:
     """The next job to be let in while fewer than `most` are: of the owner with the fewest inside, the oldest."""
     query = select(jobs.c.owner, func.count()).where(jobs.c.phase.not_in(("queued", "ended"))).group_by(jobs.c.owner)
     inside: dict[str, int] = dict(db.execute(query).all())
-    if sum(inside.values()) >= most:
-        return None
+    full = sum(inside.values()) >= most
     heads = (
         select(jobs.c.owner, func.min(jobs.c.seq).label("seq"))
         .where(jobs.c.phase == "queued", jobs.c.state != "cancelled")
         .group_by(jobs.c.owner)
     )
-    head = min(db.execute(heads), key=lambda one: (inside.get(one.owner, 0), one.seq), default=None)
+    # Whoever has nothing inside never waits for others.
+    able = [one for one in db.execute(heads) if not full or one.owner not in inside]
+    head = min(able, key=lambda one: (inside.get(one.owner, 0), one.seq), default=None)
     if head is None:
         return None
     return db.execute(select(jobs).where(jobs.c.seq == head.seq)).one()
@@ -140,6 +144,7 @@ def cancel(db: Connection, job: str, now: float) -> bool:
         update(jobs).where(jobs.c.id == job, jobs.c.phase == "queued", jobs.c.plan.is_(None)).values(phase="ended")
     )
     _want_nothing(db, job)
+    db.execute(delete(work).where(work.c.job == job, work.c.kind == "plan", work.c.state != "done"))
     return True
 
 
@@ -155,20 +160,31 @@ def _want_nothing(db: Connection, job: str) -> None:
 
 
 def fail(db: Connection, job: str, reason: str, now: float) -> None:
-    """End a job of which nothing more can be made, all that is not made for the same reason."""
+    """What is to be planned cannot be: the job ends, or goes on with what an earlier plan holds."""
     row = db.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
-    if row is None or row.phase == "ended":
+    if row is None or row.phase == "ended" or row.state == "cancelled":
         return
-    lost = row.total - row.ok - row.failed
-    told = json.loads(row.errors) | {"doomed": {reason: lost}}
+    planned = Grid.of(json.loads(row.grid)) if row.grid else ()
+    lost = row.total - len(planned)
+    told = json.loads(row.errors)
+    told["doomed"] = {**told.get("doomed", {}), reason: lost}
+    values: dict[str, Any] = {"phase": "make"} if planned else {"state": "failed", "phase": "ended", "ended": now}
     db.execute(
         update(jobs)
         .where(jobs.c.id == job)
-        .values(
-            state="failed", phase="ended", ended=now, errors=json.dumps(told), doomed=lost, version=jobs.c.version + 1
-        )
+        .values(errors=json.dumps(told), doomed=row.doomed + lost, version=jobs.c.version + 1, **values)
     )
-    _want_nothing(db, job)
+    if not planned:
+        _want_nothing(db, job)
+
+
+def abandon(db: Connection, now: float) -> None:
+    """End all jobs as they are; what they made stays known."""
+    for row in list(db.execute(select(jobs.c.id).where(jobs.c.phase != "ended"))):
+        cancel(db, row.id, now)
+        db.execute(delete(work).where(work.c.job == row.id, work.c.kind.not_in(queue.PREPARATIONS)))
+        db.execute(update(jobs).where(jobs.c.id == row.id).values(phase="ended", end_told=True))
+        places.free(db, row.id)
 
 
 def retry(db: Connection, row: AnyRow, now: float) -> dict[str, int]:
@@ -215,6 +231,9 @@ def retry(db: Connection, row: AnyRow, now: float) -> dict[str, int]:
             manifest_problem=None,
             failure_told=False,
             end_told=False,
+            making=None,
+            made_before=jobs.c.ok - jobs.c.kept,
+            rescued="{}",
             version=jobs.c.version + 1,
         )
     )
@@ -234,6 +253,8 @@ def extend(db: Connection, row: AnyRow, addition: Mapping[str, Any], total: int)
             phase="queued",
             ended=None,
             end_told=False,
+            making=None,
+            made_before=jobs.c.ok - jobs.c.kept,
             version=jobs.c.version + 1,
         )
     )
@@ -244,7 +265,7 @@ def remove(db: Connection, row: AnyRow) -> None:
     _want_nothing(db, row.id)
     # What is done but not folded still counts for the totals.
     db.execute(delete(work).where(work.c.job == row.id, work.c.kind.not_in(queue.PREPARATIONS), work.c.state != "done"))
-    for table in (needs, slots, boxes):
+    for table in (needs, slots, boxes, places_table):
         db.execute(delete(table).where(table.c.job == row.id))
     db.execute(delete(outputs).where(outputs.c.job == row.seq))
     db.execute(delete(jobs).where(jobs.c.id == row.id))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crosscut.units import Kind
+    from crosscut.units import Kind, Lane
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,17 @@ class Options:
     """Variations in a batch; 0: as many as are worth a few seconds."""
     admitted: int = 256
     """Jobs whose work is in the queue at the same time; later ones wait their turn, fair between owners."""
+    downloads: int = 8
+    """Units of the network lane that one job may have in hand."""
     lease_seconds: float = 60.0
     source_seconds: float = 900.0
     """How long a download may take."""
     slack: float = 300.0
     """Seconds beyond what a unit may take by itself before its worker is called hung."""
+
+    def most_in_hand(self, lane: Lane) -> int:
+        """Units of a lane that one job may have in hand; there are more, so that a slow job leaves some to others."""
+        return self.downloads if lane == "network" else 2 * self.processors
 
     def allowed(self, kind: Kind, payload: Mapping[str, Any] | None = None) -> float:
         """Seconds one attempt may take."""

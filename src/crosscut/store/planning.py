@@ -10,20 +10,21 @@ import json
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
 
-from crosscut.store import queue, reading
+from crosscut.store import places, queue, reading
 from crosscut.store.schema import boxes, jobs, needs, slots, work
+from crosscut.wants import request_of, wants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
-    from crosscut.grid import Grid
+    from crosscut.grid import Grid, Members
     from crosscut.store.options import Options
     from crosscut.store.schema import AnyRow
-    from crosscut.units import Failure
+    from crosscut.units import Failure, JobRecord
     from crosscut.wants import Want
 
 BATCH_SECONDS = 5.0
@@ -59,22 +60,15 @@ def admit(db: Connection, job: str, wanted: Sequence[Want], options: Options, no
     ]
     if rows:
         db.execute(insert(needs), rows)
-    queue.put(
-        db,
-        [
-            queue.unit_row(want.kind, None, want.payload, now, key=want.key, allowed=options.allowed(want.kind))
-            for want in fresh
-        ],
-    )
+    queue.put(db, [_want_row(want, options, now) for want in fresh])
 
 
 def gathered(db: Connection, options: Options, now: float) -> None:
     """Jobs that wait for no source or line any more get their plan drawn."""
     waiting = exists().where(needs.c.job == jobs.c.id, needs.c.state == "wait")
-    for job in list(db.scalars(select(jobs.c.id).where(jobs.c.phase == "gather", ~waiting))):
-        changed = db.execute(
-            update(jobs).where(jobs.c.id == job, jobs.c.phase == "gather").values(phase="plan")
-        ).rowcount
+    due = and_(jobs.c.phase == "gather", jobs.c.state != "cancelled", ~waiting)
+    for job in list(db.scalars(select(jobs.c.id).where(due))):
+        changed = db.execute(update(jobs).where(jobs.c.id == job, due).values(phase="plan")).rowcount
         if changed:
             queue.put(db, [queue.unit_row("plan", job, {}, now, allowed=options.allowed("plan"))])
 
@@ -106,11 +100,13 @@ def decided(db: Connection, job: AnyRow, result: Mapping[str, Any], grid: Grid, 
         .values(
             plan=result["plan"],
             edition=jobs.c.edition + 1,
+            planned=len(json.loads(job.extensions)),
             grid=json.dumps(grid.as_json()),
             estimate=json.dumps(result["estimate"]),
             outline=json.dumps({name: result["estimate"].get(name) for name in OUTLINE}),
             total=len(grid),
             errors=json.dumps(errors),
+            doomed=len(grid) if refused else 0,
             phase="ended" if over else "make",
             version=jobs.c.version + 1,
             **({"state": "failed" if refused and job.mode != "plan" else "done", "ended": now} if over else {}),
@@ -210,23 +206,29 @@ def open_boxes(db: Connection, job: str, target: int, grid: Grid) -> None:
             .order_by(slots.c.ord)
         )
     )
-    known = {
-        (stage, number)
-        for stage, number in db.execute(
-            select(boxes.c.stage, boxes.c.ord).where(boxes.c.job == job, boxes.c.target == target)
-        )
-    }
-    fresh = []
-    for stage in range(len(grid.stages)):
-        before: list[list[int]] = [[] for _ in grid.stages[0].ranges]
-        for block, choice, number in ready:
-            if (stage, number) not in known:
-                size = len(grid.members(stage, block, choice, before))
-                box = {"stage": stage, "target": target, "ord": number, "block": block, "choice": choice}
-                fresh.append(box | {"job": job, "size": size, "cursor": 0})
-            before[block].append(choice)
-    if fresh:
-        db.execute(insert(boxes), fresh)
+    known = set(
+        db.execute(select(boxes.c.stage, boxes.c.ord).where(boxes.c.job == job, boxes.c.target == target)).all()
+    )
+    places_ready = [(row.block, row.choice) for row in ready]
+    missing = [(stage, row.ord) for stage in range(len(grid.stages)) for row in ready if (stage, row.ord) not in known]
+    if not missing:
+        return
+    since = min(number for _, number in missing)
+    sizes = grid.box_sizes(places_ready, since)
+    fresh = [
+        {
+            "job": job,
+            "stage": stage,
+            "target": target,
+            "ord": number,
+            "block": places_ready[number][0],
+            "choice": places_ready[number][1],
+            "size": sizes[stage][number - since],
+            "cursor": 0,
+        }
+        for stage, number in missing
+    ]
+    db.execute(insert(boxes), fresh)
 
 
 def segment_ended(db: Connection, key: str, failure: Failure | None, grid_of: Callable[[str], Grid]) -> None:
@@ -237,6 +239,9 @@ def segment_ended(db: Connection, key: str, failure: Failure | None, grid_of: Ca
         )
     )
     changed: dict[str, set[int]] = {}
+    for job in sorted({row.job for row in rows}):
+        # Slots of one job are numbered by one at a time.
+        db.execute(select(jobs.c.id).where(jobs.c.id == job).with_for_update())
     for row in rows:
         here = and_(*(slots.c[name] == getattr(row, name) for name in ("job", "target", "block", "choice")))
         if failure:
@@ -265,20 +270,11 @@ def count_doomed(db: Connection, job: str, grid: Grid) -> None:
         )
     )
     reasons: dict[str, int] = {}
-    total = 0
-    clips = [max(stage.ranges[block][1] for stage in grid.stages) for block in range(len(grid.stages[0].ranges))]
     for target in {row.target for row in failed}:
-        usable = [set(range(count)) for count in clips]
-        left = grid.possible(usable)
-        for row in failed:
-            if row.target != target:
-                continue
-            usable[row.block].discard(row.choice)
-            remaining = grid.possible(usable)
-            if left > remaining:
-                reasons[row.error] = reasons.get(row.error, 0) + left - remaining
-            total += left - remaining
-            left = remaining
+        here = [row for row in failed if row.target == target]
+        for row, count in zip(here, grid.doomed([(row.block, row.choice) for row in here]), strict=True):
+            reasons[row.error] = reasons.get(row.error, 0) + count
+    total = sum(reasons.values())
     told = db.execute(select(jobs.c.errors, jobs.c.rescued).where(jobs.c.id == job)).one()
     errors = json.loads(told.errors)
     for reason, count in json.loads(told.rescued).items():
@@ -292,20 +288,8 @@ def count_doomed(db: Connection, job: str, grid: Grid) -> None:
 # Batches
 
 
-def cut(
-    db: Connection, grid_of: Callable[[str], Grid], claim: Callable[[str, str, str], bool], options: Options, now: float
-) -> None:
-    """Keep a few batches ready for every job that has combinations to make and the place to itself.
-
-    `claim` (job, destination, folder) says whether the place is free of other processes.
-    """
-    older = jobs.alias()
-    taken = exists().where(
-        older.c.place == jobs.c.place,
-        older.c.seq < jobs.c.seq,
-        older.c.phase.not_in(("ended", "queued")),
-        older.c.mode == "make",
-    )
+def cut(db: Connection, grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
+    """Keep a few batches ready for every job that has combinations to make and its place."""
     still = exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size)
     waiting = (
         select(func.count())
@@ -315,17 +299,13 @@ def cut(
     query = select(
         jobs.c.id,
         jobs.c.edition,
-        jobs.c.destination,
-        jobs.c.folder,
         jobs.c.total,
         jobs.c.ok,
         jobs.c.kept,
         jobs.c.spent,
         waiting.label("waiting"),
-    ).where(jobs.c.state == "running", jobs.c.phase.in_(("make", "queued", "gather", "plan")), still, ~taken)
+    ).where(jobs.c.state == "running", jobs.c.phase.in_(("make", "queued", "gather", "plan")), still, places.held())
     for job in list(db.execute(query)):
-        if job.waiting >= options.window or not claim(job.id, job.destination, job.folder):
-            continue
         size = options.batch or _batch_size(job, options.processors)
         for _ in range(options.window - job.waiting):
             indexes = _take(db, job.id, size, grid_of(job.id))
@@ -370,14 +350,12 @@ def _take(db: Connection, job: str, size: int, grid: Grid) -> list[int]:
     return taken
 
 
-def _members(db: Connection, box: AnyRow, grid: Grid) -> Any:
-    before: list[list[int]] = [[] for _ in grid.stages[0].ranges]
+def _members(db: Connection, box: AnyRow, grid: Grid) -> Members:
     query = select(slots.c.block, slots.c.choice).where(
-        slots.c.job == box.job, slots.c.target == box.target, slots.c.ord < box.ord
+        slots.c.job == box.job, slots.c.target == box.target, slots.c.ord <= box.ord
     )
-    for block, choice in db.execute(query):
-        before[block].append(choice)
-    return grid.members(box.stage, box.block, box.choice, before)
+    ready = [(row.block, row.choice) for row in db.execute(query.order_by(slots.c.ord))]
+    return grid.box(box.stage, ready, box.ord)
 
 
 # The end
@@ -385,12 +363,16 @@ def _members(db: Connection, box: AnyRow, grid: Grid) -> Any:
 
 def ending(db: Connection, options: Options, now: float) -> None:
     """Jobs of which nothing is left to do, or that were cancelled and have come to rest, get their manifest."""
-    for job in list(db.execute(select(jobs.c.id, jobs.c.plan, jobs.c.state).where(_all_made()))):
-        _close(db, job, options, now)
     running = exists().where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state.in_(("running", "done")))
     at_rest = and_(jobs.c.state == "cancelled", jobs.c.phase.not_in(("close", "ended")), ~running)
-    for job in list(db.execute(select(jobs.c.id, jobs.c.plan, jobs.c.state).where(at_rest))):
-        _close(db, job, options, now)
+    nothing_made = and_(at_rest, or_(jobs.c.plan.is_(None), jobs.c.ok == 0, jobs.c.mode == "plan"))
+    for job in list(db.scalars(select(jobs.c.id).where(nothing_made))):
+        db.execute(update(jobs).where(jobs.c.id == job).values(phase="ended", version=jobs.c.version + 1))
+        places.free(db, job)
+    for due in (_all_made(), and_(at_rest, jobs.c.ok > 0, places.held())):
+        for job in list(db.execute(select(jobs.c.id, jobs.c.state).where(due))):
+            if db.execute(update(jobs).where(jobs.c.id == job.id, due).values(phase="close")).rowcount:
+                _ask_for_manifest(db, job, options, now)
 
 
 def _all_made() -> Any:
@@ -398,25 +380,17 @@ def _all_made() -> Any:
     return and_(
         jobs.c.phase == "make",
         jobs.c.state == "running",
+        places.held(),
         ~exists().where(slots.c.job == jobs.c.id, slots.c.state == "wait"),
         ~exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size),
         ~exists().where(work.c.job == jobs.c.id, work.c.kind == "batch"),
     )
 
 
-def _close(db: Connection, job: AnyRow, options: Options, now: float) -> None:
-    if job.plan is None:
-        db.execute(update(jobs).where(jobs.c.id == job.id).values(phase="ended", ended=now, version=jobs.c.version + 1))
-        return
-    changed = db.execute(
-        update(jobs).where(jobs.c.id == job.id, jobs.c.phase.not_in(("close", "ended"))).values(phase="close")
-    ).rowcount
-    if changed:
-        payload = {
-            "cancelled": job.state == "cancelled",
-            "broken": [[*slot, why] for slot, why in reading.broken(db, job.id).items()],
-        }
-        queue.put(db, [queue.unit_row("manifest", job.id, payload, now, allowed=options.allowed("manifest"))])
+def _ask_for_manifest(db: Connection, job: AnyRow, options: Options, now: float) -> None:
+    broken = [[*slot, why] for slot, why in reading.broken(db, job.id).items()]
+    payload = {"cancelled": job.state == "cancelled", "broken": broken}
+    queue.put(db, [queue.unit_row("manifest", job.id, payload, now, allowed=options.allowed("manifest"))])
 
 
 def over(db: Connection, job: str, problem: str | None, now: float) -> None:
@@ -432,3 +406,24 @@ def over(db: Connection, job: str, problem: str | None, now: float) -> None:
             phase="ended", state=state, ended=now, manifest_problem=problem, end_told=False, version=jobs.c.version + 1
         )
     )
+    places.free(db, job)
+
+
+def rearm(db: Connection, record: Callable[[str], JobRecord], options: Options, now: float) -> None:
+    """Queue again what jobs wait for and nobody is to make: its unit ended just before they began to wait."""
+    missing = ~exists().where(work.c.key == needs.c.key)
+    query = select(needs.c.job).distinct().join(jobs, jobs.c.id == needs.c.job)
+    for job in list(db.scalars(query.where(needs.c.state == "wait", jobs.c.phase == "gather", missing))):
+        told = record(job)
+        lost = set(db.scalars(select(needs.c.key).where(needs.c.job == job, needs.c.state == "wait", missing)))
+        queue.put(db, [_want_row(want, options, now) for want in wants(told, request_of(told)) if want.key in lost])
+    lacking = and_(slots.c.state == "wait", ~exists().where(work.c.key == slots.c.key))
+    query = select(slots.c.job).distinct().join(jobs, jobs.c.id == slots.c.job)
+    for job in list(db.scalars(query.where(lacking, jobs.c.phase == "make", jobs.c.state == "running"))):
+        # Their payloads are in the plan, which is drawn again for them.
+        db.execute(update(slots).where(slots.c.job == job, lacking).values(state="off"))
+        db.execute(update(jobs).where(jobs.c.id == job, jobs.c.phase == "make").values(phase="gather"))
+
+
+def _want_row(want: Want, options: Options, now: float) -> dict[str, Any]:
+    return queue.unit_row(want.kind, None, want.payload, now, key=want.key, allowed=options.allowed(want.kind))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 
 from crosscut.store.bulk import insert_new, insert_or_replace
+from crosscut.store.places import held
 from crosscut.store.schema import destinations, jobs, needs, outputs, slots, totals, work
 from crosscut.units import LANES, VERSION, Failure, Outcome, Output, Spent, Unit
 
@@ -24,18 +25,24 @@ if TYPE_CHECKING:
     from crosscut.store.schema import AnyRow
     from crosscut.units import Kind, Lane
 
+WRITING = ("batch", "manifest")
+"""Kinds that write into the job's place."""
+
 PREPARATIONS = ("source", "speech", "segment")
 """Kinds that belong to nobody: jobs want them by key."""
 
 MOST_TRIES = 5
+MOST_WAITS = 50
+"""How often a destination may ask all of us to wait before a unit gives up."""
+
 MOST_CRASHES = 4
 """A unit whose worker died so often is to blame itself."""
 
 LONGEST_PAUSE = 300.0
 """Seconds between two tries."""
 
-WEBHOOK_PAUSES = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0)
-"""Seconds before each further try of a webhook: about a day in all."""
+WEBHOOK_PAUSES = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 36_000.0)
+"""Seconds before each further try of a webhook: a receiver that is back within a day gets the event."""
 
 FOREIGN_PAUSE = 5.0
 """Seconds before a unit of newer code is handed out again, after it came to older code."""
@@ -93,8 +100,11 @@ def counts(db: Connection, lane: Lane) -> tuple[int, int]:
     return by_state.get("queued", 0), by_state.get("running", 0)
 
 
-def lease(db: Connection, lane: Lane, now: float, ttl: float) -> tuple[int, int] | None:
-    """Hand out the next unit: of the job with the fewest in hand, then of the one that had its turn longest ago."""
+def lease(db: Connection, lane: Lane, now: float, ttl: float, most: int) -> tuple[int, int] | None:
+    """Hand out the next unit: of the job with the fewest in hand, then of the one that had its turn longest ago.
+
+    No job has more than `most` in hand, so that there is something left for the next that comes.
+    """
     query = (
         select(work.c.job, func.count())
         .where(work.c.state.in_(("queued", "running")), work.c.lane == lane)
@@ -103,6 +113,8 @@ def lease(db: Connection, lane: Lane, now: float, ttl: float) -> tuple[int, int]
     in_hand: dict[str, int] = dict(db.execute(query).all())
     best: dict[str, tuple[int, int]] = {}
     for job, rank, unit in _candidates(db, lane, now):
+        if in_hand.get(job, 0) >= most:
+            continue
         best[job] = min(best.get(job, (rank, unit)), (rank, unit))
     if not best:
         return None
@@ -122,11 +134,13 @@ def lease(db: Connection, lane: Lane, now: float, ttl: float) -> tuple[int, int]
 def _candidates(db: Connection, lane: Lane, now: float) -> list[tuple[str, int, int]]:
     """For each job (job, rank, unit): its own units come before preparations, both oldest first."""
     ready = and_(work.c.state == "ready", work.c.lane == lane, work.c.not_before <= now, _understood())
+    if lane == "network":
+        ready = and_(ready, or_(work.c.crashes == 0, ~_suspect_out(lane)))
     paused = exists().where(destinations.c.key == jobs.c.place, destinations.c.not_before > now, work.c.kind == "batch")
     own = (
         select(work.c.job, func.min(work.c.id))
         .join(jobs, jobs.c.id == work.c.job)
-        .where(ready, work.c.kind.not_in(PREPARATIONS), ~paused, ~_stopped())
+        .where(ready, work.c.kind.not_in(PREPARATIONS), ~paused, ~stopped(), or_(work.c.kind.not_in(WRITING), held()))
         .group_by(work.c.job)
     )
     wanted: Sequence[Any] = (
@@ -145,12 +159,22 @@ def _candidates(db: Connection, lane: Lane, now: float) -> list[tuple[str, int, 
     return found
 
 
+def _suspect_out(lane: Lane) -> Any:
+    """Whether a unit over which a worker died is in hand again.
+
+    Where a worker has several in hand, those that it died over go one after the other, so that the one that is to
+    blame ends up without company.
+    """
+    other = work.alias()
+    return exists().where(other.c.lane == lane, other.c.state.in_(("queued", "running")), other.c.crashes > 0)
+
+
 def _understood() -> Any:
     """A unit this code can do; others wait for newer code on the same database."""
     return and_(work.c.version <= VERSION, work.c.kind.in_(LANES))
 
 
-def _stopped() -> Any:
+def stopped() -> Any:
     """A batch or plan of a cancelled job: kept, in case the job is tried again, but not done."""
     return and_(jobs.c.state == "cancelled", work.c.kind.in_(("batch", "plan")))
 
@@ -216,8 +240,7 @@ def close(db: Connection, row: AnyRow, outcome: Outcome, **counted: Any) -> None
 
 def try_again(db: Connection, row: AnyRow, failure: Failure, now: float) -> bool:
     """Put it back for a later try; False when that cannot help (any more)."""
-    limit = len(WEBHOOK_PAUSES) if row.kind == "webhook" else MOST_TRIES - 1
-    if not failure.retryable or row.tries >= limit:
+    if not may_try_again(row, failure):
         return False
     pause = pause_before(row, failure)
     if failure.everyone:
@@ -233,11 +256,17 @@ def try_again(db: Connection, row: AnyRow, failure: Failure, now: float) -> bool
             fraction=0.0,
             not_before=now + pause,
             ready_since=now + pause,
-            # Waiting because all have to is no failure of this unit.
-            tries=row.tries if failure.everyone else row.tries + 1,
+            tries=row.tries + 1,
         )
     )
     return True
+
+
+def may_try_again(row: AnyRow, failure: Failure) -> bool:
+    if row.kind == "webhook":
+        return failure.retryable and row.tries < len(WEBHOOK_PAUSES)
+    # Waiting because all have to is hardly this unit's failure.
+    return failure.retryable and row.tries + 1 < (MOST_WAITS if failure.everyone else MOST_TRIES)
 
 
 def pause_before(row: AnyRow, failure: Failure) -> float:
@@ -247,7 +276,7 @@ def pause_before(row: AnyRow, failure: Failure) -> float:
     if row.kind == "webhook":
         return WEBHOOK_PAUSES[min(row.tries, len(WEBHOOK_PAUSES) - 1)]
     spread = 0.5 + hashlib.blake2b(f"{row.id}/{row.attempt}".encode(), digest_size=1).digest()[0] / 255
-    return float(min(LONGEST_PAUSE, 2.0**row.tries) * spread)
+    return float(min(LONGEST_PAUSE, 2.0 ** min(row.tries, 20)) * spread)
 
 
 def pause_destination(db: Connection, job: str, until: float) -> None:
@@ -435,8 +464,3 @@ def grow(db: Connection, name: str, label: str, value: float) -> None:
 
 def spent_of(text: str) -> dict[str, Spent]:
     return {stage: Spent(int(count), seconds) for stage, (count, seconds) in json.loads(text).items()}
-
-
-def open_for(job: str) -> Any:
-    """Whether a job still has units of its own, also ones that are not folded yet."""
-    return exists().where(work.c.job == job, or_(work.c.kind.not_in(PREPARATIONS), work.c.state == "done"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, distinct, func, select
+from sqlalchemy import and_, distinct, func, or_, select
 
 from crosscut.store import queue
 from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
@@ -192,12 +192,18 @@ def unannounced(db: Connection) -> list[tuple[str, Event]]:
 
 
 def metrics(db: Connection, now: float) -> dict[str, Any]:
+    waiting = or_(work.c.job.is_(None), ~queue.stopped())
     units = db.execute(
         select(work.c.kind, work.c.state, func.count())
-        .where(work.c.state != "done")
+        .outerjoin(jobs, jobs.c.id == work.c.job)
+        .where(work.c.state != "done", waiting)
         .group_by(work.c.kind, work.c.state)
     )
-    oldest = db.scalar(select(func.min(work.c.ready_since)).where(work.c.state == "ready", work.c.not_before <= now))
+    oldest = db.scalar(
+        select(func.min(work.c.ready_since))
+        .outerjoin(jobs, jobs.c.id == work.c.job)
+        .where(work.c.state == "ready", work.c.not_before <= now, waiting)
+    )
     states = db.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
     backlog = db.scalar(
         select(func.sum(jobs.c.total - jobs.c.ok - jobs.c.failed - jobs.c.doomed)).where(

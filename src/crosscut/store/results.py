@@ -65,9 +65,7 @@ def silent(db: Connection, grid_of: Callable[[str], Grid], options: Options, now
     return sorted({row.worker for row in rows})
 
 
-def _lost(
-    db: Connection, rows: Sequence[AnyRow], grid_of: Callable[[str], Grid], options: Options, now: float
-) -> None:
+def _lost(db: Connection, rows: Sequence[AnyRow], grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
     for row in rows:
         if queue.crashed(db, row, now):
             continue
@@ -88,7 +86,7 @@ def _succeeded(
         planning.over(db, row.job, outcome.result.get("problem"), now)
     elif row.kind == "plan":
         job = db.execute(select(jobs).where(jobs.c.id == row.job).with_for_update()).one_or_none()
-        if job is not None and job.phase == "plan":
+        if job is not None and job.phase == "plan" and job.state != "cancelled":
             grid = request_of(record_of(job)).grid(outcome.result["targets"])
             planning.decided(db, job, outcome.result, grid, options, now)
     queue.close(db, row, outcome)
@@ -122,11 +120,11 @@ def _batch(db: Connection, row: AnyRow, outcome: Outcome, options: Options, now:
         failure = outcome.failure or next((unhealed[index] for index in left if index in unhealed), None)
         if job.state == "cancelled":
             _put_back(db, row, left, row.tries, 0.0, options, now)
-        elif failure and failure.retryable and (failure.everyone or row.tries + 1 < queue.MOST_TRIES):
+        elif failure and queue.may_try_again(row, failure):
             pause = queue.pause_before(row, failure)
             if failure.everyone:
                 queue.pause_destination(db, row.job, now + pause)
-            _put_back(db, row, left, row.tries + (not failure.everyone), pause, options, now)
+            _put_back(db, row, left, row.tries + 1, pause, options, now)
         else:
             fallback = failure or queue.CRASHED
             ended += [Output(index, error=unhealed.get(index) or fallback) for index in left]

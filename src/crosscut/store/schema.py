@@ -40,9 +40,11 @@ jobs = Table(
     Column("created", Float(53), nullable=False),
     Column("started", Float(53)),
     Column("making", Float(53)),
+    Column("made_before", BigInteger, nullable=False, default=0),
     Column("ended", Float(53)),
     Column("body", Text, nullable=False),
     Column("extensions", Text, nullable=False, default="[]"),
+    Column("planned", Integer, nullable=False, default=0),
     Column("local", Boolean, nullable=False),
     Column("base", Text),
     Column("destination", Text, nullable=False),
@@ -76,8 +78,9 @@ jobs = Table(
 """`phase`: queued, gather, plan, make, close, ended. `failed` counts outputs, `doomed` what lacks a usable piece.
 
 `rescued` counts by reason those of the doomed that may still lie in the place from an earlier job: they are asked for.
-`outline` is what a status tells of the estimate. `place` names destination and folder together. `making` is when the
-first variation came out, `served` a count that says whose turn is next.
+`outline` is what a status tells of the estimate. `place` names destination and folder together. `planned` is how many
+of the extensions the plan contains. `making` is when the first variation came out since the job last began,
+`made_before` how many there were then, `served` a count that says whose turn is next.
 """
 Index(
     "jobs_live",
@@ -121,6 +124,7 @@ slots = Table(
 `ord` is its place among those that are ready.
 """
 Index("slots_key", slots.c.key, slots.c.state)
+Index("slots_ord", slots.c.job, slots.c.target, slots.c.ord, unique=True)
 
 boxes = Table(
     "boxes",
@@ -208,6 +212,14 @@ totals = Table(
     Column("value", Float(53), nullable=False),
 )
 """What all jobs ever spent and made, for the metrics."""
+
+places = Table(
+    "places",
+    metadata,
+    Column("place", String(64), primary_key=True),
+    Column("job", String(32), nullable=False, unique=True),
+)
+"""The job that may write into a place."""
 
 destinations = Table(
     "destinations",

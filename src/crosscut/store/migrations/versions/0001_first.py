@@ -56,9 +56,11 @@ def upgrade() -> None:
         sa.Column("created", sa.Float(precision=53), nullable=False),
         sa.Column("started", sa.Float(precision=53), nullable=True),
         sa.Column("making", sa.Float(precision=53), nullable=True),
+        sa.Column("made_before", sa.BigInteger(), nullable=False),
         sa.Column("ended", sa.Float(precision=53), nullable=True),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("extensions", sa.Text(), nullable=False),
+        sa.Column("planned", sa.Integer(), nullable=False),
         sa.Column("local", sa.Boolean(), nullable=False),
         sa.Column("base", sa.Text(), nullable=True),
         sa.Column("destination", sa.Text(), nullable=False),
@@ -138,6 +140,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("error IS NOT NULL"),
     )
     op.create_table(
+        "places",
+        sa.Column("place", sa.String(length=64), nullable=False),
+        sa.Column("job", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("place"),
+        sa.UniqueConstraint("job"),
+    )
+    op.create_table(
         "slots",
         sa.Column("job", sa.String(length=32), nullable=False),
         sa.Column("target", sa.Integer(), nullable=False),
@@ -150,6 +159,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job", "target", "block", "choice"),
     )
     op.create_index("slots_key", "slots", ["key", "state"], unique=False)
+    op.create_index("slots_ord", "slots", ["job", "target", "ord"], unique=True)
     op.create_table(
         "totals",
         sa.Column("name", sa.String(length=40), nullable=False),

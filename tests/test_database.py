@@ -1,0 +1,115 @@
+"""What the database says is wrong, as errors of ours; who may work on it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+
+import pytest
+from sqlalchemy import QueuePool, create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from crosscut.errors import StorageError
+from crosscut.store import database as module
+from crosscut.store.database import Database
+
+POSTGRES = os.environ.get("CROSSCUT_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
+SECRET = "https://hooks.example/canary-in-the-address"
+
+
+@pytest.fixture
+def sqlite(tmp_path):
+    return f"sqlite:///{tmp_path / 'state.sqlite'}"
+
+
+@pytest.fixture
+def postgres():
+    engine = create_engine(POSTGRES, connect_args={"connect_timeout": 2})
+    schema = f"t{uuid.uuid4().hex}"
+    try:
+        with engine.begin() as db:
+            db.execute(text(f"CREATE SCHEMA {schema}"))
+    except OperationalError:
+        pytest.skip("no PostgreSQL at CROSSCUT_TEST_POSTGRES")
+    yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
+    with engine.begin() as db:
+        db.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    engine.dispose()
+
+
+def test_a_state_of_newer_code_is_left_alone(sqlite):
+    database = Database(sqlite)
+    with database.begin() as db:
+        db.execute(text("UPDATE alembic_version SET version_num = '0099'"))
+    database.close()
+    with pytest.raises(StorageError, match="newer crosscut: update crosscut") as caught:
+        Database(sqlite)
+    assert caught.value.code == "newer_state"
+
+
+def test_a_busy_pool_is_worth_another_try(sqlite, monkeypatch):
+    real = create_engine
+    monkeypatch.setattr(module, "create_engine", lambda url, **more: real(url, **more | {"pool_timeout": 0.05}))
+    database = Database(sqlite)
+    assert isinstance(database._engine.pool, QueuePool)
+    with database.begin(), pytest.raises(StorageError) as caught, database.begin():
+        pass
+    database.close()
+    assert (caught.value.code, caught.value.retryable) == ("database_busy", True)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_what_was_asked_is_in_no_error(kind, request):
+    database = Database(request.getfixturevalue(kind))
+    with pytest.raises(StorageError) as caught, database.begin() as db:
+        db.execute(text("SELECT no_such_column FROM jobs WHERE webhook = :url"), {"url": SECRET})
+    database.close()
+    error = caught.value
+    assert "no_such_column" in error.detail
+    assert not [each for each in (error, error.__cause__, error.detail) if SECRET in f"{each} {each!r}"]
+
+
+def test_a_deadlock_is_worth_another_try(postgres):
+    database = Database(postgres)
+    with database.begin() as db:
+        db.execute(text("CREATE TABLE pairs (id INTEGER PRIMARY KEY, n INTEGER)"))
+        db.execute(text("INSERT INTO pairs VALUES (1, 0), (2, 0)"))
+    halfway = threading.Barrier(2)
+    refused = []
+
+    def cross(first, second):
+        try:
+            with database.begin() as db:
+                db.execute(text("UPDATE pairs SET n = n + 1 WHERE id = :id"), {"id": first})
+                halfway.wait(20)
+                db.execute(text("UPDATE pairs SET n = n + 1 WHERE id = :id"), {"id": second})
+        except StorageError as error:
+            refused.append((error.code, error.retryable))
+
+    threads = [threading.Thread(target=cross, args=pair) for pair in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    database.close()
+    assert refused == [("database_busy", True)]
+
+
+def test_two_engines_do_not_share_a_state(postgres):
+    one, two = Database(postgres), Database(postgres)
+    with one.owned():
+        with pytest.raises(StorageError, match="another crosscut serve works on this database") as caught, two.owned():
+            pass
+        assert caught.value.code == "state_in_use"
+        one.close()
+    with two.owned():
+        pass
+    two.close()
+
+
+def test_a_file_has_its_owner_elsewhere(sqlite):
+    database = Database(sqlite)
+    with database.owned(), database.begin() as db:
+        assert db.scalar(text("SELECT 1")) == 1
+    database.close()

@@ -1,0 +1,129 @@
+"""Uploads: whose they are, how they are asked for, and how they go."""
+
+from __future__ import annotations
+
+import hashlib
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import event
+
+from crosscut.artifacts import Artifacts
+from crosscut.fields import RequestLimits
+from crosscut.ports import NotFoundError
+from crosscut.previews import Previews
+from crosscut.service import LEAST_FREE_BYTES, Service, _full
+from crosscut.store import Store
+from crosscut.uploads import Uploads
+
+MP4 = b"\0\0\0\x18ftypmp42" + bytes(100)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 'state.sqlite'}")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def uploads(tmp_path, store):
+    return Uploads(Artifacts(tmp_path / "data", 10**9), tmp_path / "data" / "uploads", store, 10**6)
+
+
+@pytest.fixture
+def service(tmp_path, store, uploads):
+    keyring = SimpleNamespace(authenticate=None, create_key=None, list_keys=None, revoke_key=None)
+    limits = RequestLimits()
+    return Service(store, SimpleNamespace(), uploads, keyring, destination=str(tmp_path), limits=limits)
+
+
+def sent(uploads, owner, data=MP4, name="a.mp4"):
+    taking = uploads.intake(owner, name)
+    taking.write(data)
+    return taking.commit()["id"]
+
+
+def test_uploads_are_asked_for_in_one_query(store, uploads):
+    mine, theirs = sent(uploads, "ann"), sent(uploads, "bob", MP4 + b"2")
+    asked = []
+    event.listen(store.database._engine, "before_cursor_execute", lambda *call: asked.append(call[2][:6]))
+    many = ["https://a.example/1.mp4", mine, mine.partition("/")[0], *(f"source:{n:064x}" for n in range(9_000))]
+    assert uploads.unknown("ann", many) == f"source:{0:064x}"
+    assert asked == ["BEGIN ", "SELECT"]
+    assert uploads.unknown("ann", [mine, theirs]) == theirs
+    assert uploads.unknown(None, [mine, theirs]) is None
+    assert uploads.unknown("ann", ["https://a.example/1.mp4"]) is None
+    assert asked == ["BEGIN ", "SELECT"] * 3
+
+
+def test_the_largest_request_of_uploads_and_links_is_taken(service, uploads):
+    mine = sent(uploads, "ann")
+    names = [f"{mine.partition('/')[0]}/{n}.mp4" for n in range(5_000)]
+    links = [f"https://a.example/{n}.mp4" for n in range(5_000)]
+    body = {"task_name": "t", "video_blocks": {"hook": [*names, *links]}}
+    assert service.submit(body, owner="ann").variations == 10_000
+
+
+def test_an_upload_goes_with_its_last_owner(tmp_path, uploads):
+    source = sent(uploads, "ann")
+    assert sent(uploads, "bob") == source
+    kept = tmp_path / "data" / "uploads" / hashlib.sha256(MP4).hexdigest()
+    uploads.remove("ann", source)
+    assert uploads.unknown("ann", [source]) == source
+    assert uploads.unknown("bob", [source]) is None
+    assert kept.exists()
+    with pytest.raises(NotFoundError) as caught:
+        uploads.remove("ann", source)
+    assert caught.value.code == "no_such_source"
+    uploads.remove("bob", source.partition("/")[0])
+    assert not kept.exists()
+    assert sent(uploads, "ann") == source
+    assert kept.exists()
+
+
+def test_this_machines_own_command_line_removes_what_anybody_sent(uploads):
+    source = sent(uploads, "ann")
+    sent(uploads, "bob")
+    uploads.remove(None, source)
+    assert uploads.unknown(None, [source]) == source
+
+
+def test_a_disk_that_is_full_or_gone_is_told(tmp_path):
+    disks = {"the data folder": tmp_path, "the destination": tmp_path / "to" / "be" / "made"}
+    looked = []
+
+    def usage(folder):
+        looked.append(folder)
+        return SimpleNamespace(free=LEAST_FREE_BYTES - (len(looked) == 1))
+
+    assert list(_full(disks, usage)) == ["the disk of the data folder is full: less than 200 MB are left"]
+    assert looked == [tmp_path, tmp_path]
+
+    def gone(_folder):
+        raise OSError
+
+    assert len(list(_full(disks, gone))) == 2
+
+
+def test_the_service_tells_of_its_disks(store, uploads, monkeypatch, tmp_path):
+    keyring = SimpleNamespace(authenticate=None, create_key=None, list_keys=None, revoke_key=None)
+
+    def made(disks):
+        return Service(
+            store, SimpleNamespace(), uploads, keyring, destination="", limits=RequestLimits(), disks=disks,
+            troubles=lambda: ["no worker"],
+        )  # fmt: skip
+
+    assert made({}).problems() == ["no worker"]
+    monkeypatch.setattr("crosscut.service.LEAST_FREE_BYTES", 2**70)
+    assert made({"the data folder": tmp_path}).problems()[1].startswith("the disk of the data folder is full")
+
+
+def test_tidying_reaches_the_previews(store, uploads):
+    closed = []
+    keyring = SimpleNamespace(authenticate=None, create_key=None, list_keys=None, revoke_key=None)
+    previews = Previews(SimpleNamespace())
+    previews._benches = SimpleNamespace(tidy=lambda: closed.append(True))
+    Service(store, previews, uploads, keyring, destination="", limits=RequestLimits()).tidy()
+    assert closed == [True]
