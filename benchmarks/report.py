@@ -105,7 +105,8 @@ def _served(served: Served) -> Iterator[str]:
     yield (
         f"Overhead: {over.variations:,} variations of tiny clips, empty data folders, delivered by the library in"
         f" one process ({over.library_wall:.1f} s, {over.library_cpu:.1f} s CPU without its start) and by"
-        f" `crosscut render` ({over.service_wall:.1f} s, {over.service_cpu:.1f} s CPU with its start). Asked: one connection to"
+        f" `crosscut render` ({over.service_wall:.1f} s, {over.service_cpu:.1f} s CPU with its start). Asked: one"
+        " connection to"
         f" `crosscut serve` while all workers make a job of {served.variations:,} variations,"
         f" {served.rate:.0f} a second."
         f" Memory: VmRSS of the API's process. Ranges: 64 KiB each over four connections, the client on the same"

@@ -68,9 +68,9 @@ def test_boxes_hold_every_variation_once_whatever_the_order_of_arrival(grid, ran
     random.shuffle(arrivals)
     found = []
     ready = [set() for _ in range(blocks)]
-    for block, clip in arrivals:
+    for place, (block, clip) in enumerate(arrivals):
         for number in range(len(grid.stages)):
-            members = grid.members(number, block, clip, ready)
+            members = grid.box(number, arrivals, place)
             for target in range(grid.targets):
                 opened = [
                     index
@@ -140,23 +140,6 @@ def test_a_combination_is_blamed_on_the_first_of_its_clips_that_failed(grid, dat
     assert grid.doomed(failed) == [blamed.count(place) for place in range(len(failed))]
 
 
-@relaxed
-@given(grids(), st.data())
-def test_counts_in_bulk_agree_with_one_look_per_clip(grid, data):
-    clips = data.draw(arrivals_in(grid))
-    before = [[] for _ in grid.stages[0].ranges]
-    usable = [set(range(CLIPS)) for _ in before]
-    sizes, left = [], [grid.possible(usable)]
-    for block, clip in clips:
-        sizes.append([len(grid.members(stage, block, clip, before)) for stage in range(len(grid.stages))])
-        before[block].append(clip)
-        usable[block].discard(clip)
-        left.append(grid.possible(usable))
-    assert grid.box_sizes(clips) == [[one[stage] for one in sizes] for stage in range(len(grid.stages))]
-    assert sum(map(sum, grid.box_sizes(clips))) == grid.possible(before)
-    assert grid.doomed(clips) == [more - less for more, less in itertools.pairwise(left)]
-
-
 def test_bulk_counts_are_exact_beyond_one_chunk_of_rows():
     rows = CHUNK + 1000
     grid = Grid((stage((0, 300), (0, 290), (0, 1), count=rows), stage((0, 40), (280, 290), (0, 2))), 1)
@@ -204,18 +187,6 @@ def test_what_no_clip_can_complete_needs_no_rows():
     assert [vars(box).keys() for box in grid._boxes] == [{"stage"}] * 2
 
 
-@relaxed
-@given(grids(), st.data())
-def test_possible_counts_the_combinations_of_usable_clips(grid, data):
-    usable = [data.draw(st.sets(st.integers(0, 9))) for _ in grid.stages[0].ranges]
-    good = [
-        index
-        for index in range(1, len(grid) + 1, grid.targets)
-        if all(c in clips for c, clips in zip(clips_of(grid, index), usable, strict=True))
-    ]
-    assert grid.possible(usable) == len(good)
-
-
 def test_clips_come_block_by_block_turn_for_a_whole_stage_and_by_first_use_for_a_part():
     assert list(Grid((stage((0, 3), (0, 1), (0, 2)),), 2).order()) == [(0, 0), (1, 0), (2, 0), (0, 1), (2, 1), (0, 2)]
     part = Grid((stage((0, 5), (0, 5), count=3),), 1)
@@ -240,7 +211,8 @@ def test_a_grid_survives_json(grid):
 
 def test_a_whole_stage_of_a_million_opens_boxes_without_looking_at_it():
     grid = Grid((stage(*[(0, 10)] * 6),), 2)
-    members = grid.members(0, 5, 9, [range(10)] * 6)
+    clips = [(block, clip) for block in range(6) for clip in range(10)]
+    members = grid.box(0, clips, len(clips) - 1)
     assert len(members) == 100_000
     assert members.indexes(99_999, 10**9, 1) == [2_000_000]
     assert members.indexes(3, 3, 0) == members.indexes(200_000, 300_000, 0) == []
@@ -248,5 +220,5 @@ def test_a_whole_stage_of_a_million_opens_boxes_without_looking_at_it():
 
 def test_a_grid_without_stages_is_empty():
     grid = Grid((), 2)
-    assert (len(grid), list(grid.order()), grid.possible([]), grid.weight) == (0, [], 0, 0)
+    assert (len(grid), list(grid.order()), grid.weight) == (0, [], 0)
     assert (grid.box_sizes([(0, 1)]), grid.doomed([(0, 1)])) == ([], [0])

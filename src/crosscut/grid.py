@@ -14,7 +14,7 @@ import numpy as np
 from crosscut.combinations import Combinations, Numbers, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -160,15 +160,6 @@ class Grid:
             sum(counts) for counts in zip([0] * len(clips), *(box.doomed(clips) for box in self._boxes), strict=True)
         ]
 
-    def members(self, stage: int, block: int, choice: int, ready: Sequence[Collection[int]]) -> Members:
-        """The combinations of `stage` with `choice` in `block` and, in the other blocks, clips of `ready` alone."""
-        allowed = [(choice,) if number == block else clips for number, clips in enumerate(ready)]
-        return Members(self._boxes[stage].positions(allowed), self._ends[stage] * self.targets, self.targets)
-
-    def possible(self, usable: Sequence[Collection[int]]) -> int:
-        """How many combinations (of all stages, one format) have only `usable` clips, by block."""
-        return sum(len(box.positions(usable)) for box in self._boxes)
-
 
 class Members:
     """Some combinations of one stage, in order."""
@@ -272,15 +263,6 @@ class _Whole:
                 if start + step < stop:
                     yield block, start + step
 
-    def positions(self, allowed: Sequence[Collection[int]]) -> _Product:
-        axes: list[Numbers] = []
-        stride = 1
-        for (start, stop), clips in zip(reversed(self.stage.ranges), reversed(allowed), strict=True):
-            inside = sorted({clip - start for clip in clips if start <= clip < stop})
-            axes.append(np.array(inside, dtype=np.int64) * stride)
-            stride *= stop - start
-        return _Product(tuple(reversed(axes)))
-
     def box_sizes(self, ready: _Clips, since: int) -> list[int]:
         return self._others([0] * len(self.stage.ranges), ready, 1)[since:]
 
@@ -336,19 +318,6 @@ class _Selection:
             clips, rows = np.unique(column, return_index=True)
             first_uses += [(row, block, start + clip) for row, clip in zip(rows.tolist(), clips.tolist(), strict=True)]
         return ((block, clip) for _, block, clip in sorted(first_uses))
-
-    def positions(self, allowed: Sequence[Collection[int]]) -> _Rows:
-        rows = np.arange(len(self.combinations))
-        tables = []
-        for (start, stop), clips in zip(self.stage.ranges, allowed, strict=True):
-            table = np.zeros(stop - start, dtype=np.bool_)
-            table[[clip - start for clip in clips if start <= clip < stop]] = True
-            tables.append(table)
-        # The block that leaves the fewest rows goes first, so that the others look at few.
-        for block in sorted(range(len(tables)), key=lambda number: tables[number].mean()):
-            if not tables[block].all():
-                rows = rows[tables[block][self._columns[block][rows]]]
-        return _Rows(rows)
 
     def box_sizes(self, ready: _Clips, since: int) -> list[int]:
         if len(ready) - since <= FEW:
