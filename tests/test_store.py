@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -349,6 +353,51 @@ def test_a_hung_worker_is_named(store, clock):
     with store.database.begin() as db:
         db.execute(work.update().values(lease=clock.now + 60))
     assert store.reap() == ["sleepy"]
+
+
+# Several at once
+
+
+def _together(*calls):
+    """Run all at the same moment; what they answered."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call):
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def test_segments_that_end_at_the_same_moment_open_a_box_each(store):
+    job = store.submit(submission(body(8))).id
+    play = Play(store)
+    first = _unit_in_hand(play, "segment")
+    units = [first] + [play.lease("processor", f"w{number}") for number in range(3)]
+    assert [unit.kind for unit in units] == ["segment"] * 4
+    _together(*(lambda unit=unit: store.finish(unit.id, unit.attempt, play.work(unit)) for unit in units))
+    play.run()
+    _settled(store, job, 8)
+
+
+def test_the_same_key_sent_at_the_same_moment_makes_one_job(store):
+    wanted = submission(body(2), idempotency_key="k", idempotency_hash="h")
+    for number in range(5):
+        same = replace(wanted, idempotency_key=f"k{number}")
+        answers = _together(*[partial(store.submit, same)] * 4)
+        assert len({answer.id for answer in answers}) == 1
+        assert [answer.created for answer in answers].count(True) == 1
+
+
+def test_two_schedulers_hand_out_every_variation_once(store):
+    job = store.submit(submission(body(6, 6))).id
+    plays = [Play(store, copied=True), Play(store, copied=True)]
+    _together(*(play.run for play in plays))
+    plays[0].run()
+    made = [index for play in plays for kind, what in play.done if kind == "batch" for index in json.loads(what)]
+    assert sorted(made) == list(range(1, 37))
+    _settled(store, job, 36)
 
 
 # Sharing and fairness
