@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from crosscut.errors import CrosscutError
 from crosscut.grid import Grid
-from crosscut.store import jobs, places, planning, queue, reading, results
+from crosscut.store import batches, jobs, outcomes, places, planning, queue, reading, results
 from crosscut.store.database import Database
 from crosscut.store.jobs import Submission, Submitted
 from crosscut.store.options import Options
@@ -128,11 +128,11 @@ class Store:
         folded = True
         while folded:
             with self.database.begin() as db:
-                folded = queue.fold(db, self.clock())
+                folded = outcomes.fold(db, self.clock())
         with self.database.begin() as db:
             planning.gathered(db, self.options, self.clock())
         with self.database.begin() as db:
-            planning.cut(db, self._grid_of(db), self.options, self.clock())
+            batches.cut(db, self._grid_of(db), self.options, self.clock())
         with self.database.begin() as db:
             planning.ending(db, self.options, self.clock())
 

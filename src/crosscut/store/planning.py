@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
 
-from crosscut.store import places, queue, reading
+from crosscut.store import batches, places, queue, reading
 from crosscut.store.schema import boxes, jobs, needs, slots, work
 from crosscut.wants import request_of, wants
 
@@ -21,18 +21,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from crosscut.grid import Grid, Members
+    from crosscut.grid import Grid
     from crosscut.store.options import Options
     from crosscut.store.schema import AnyRow
     from crosscut.units import Failure, JobRecord
     from crosscut.wants import Want
-
-BATCH_SECONDS = 5.0
-"""Batches aim at so much work: little enough to lose, enough to be worth handing out."""
-
-MOST_IN_BATCH = 100
-FIRST_BATCH = 16
-"""Variations in a batch while nobody knows yet how long one takes."""
 
 REASONS_KEPT = 20
 
@@ -138,9 +131,9 @@ def _rescue(db: Connection, job: AnyRow, grid: Grid, options: Options, now: floa
         if reason is not None:
             indexes.append(index)
             reasons[reason] = reasons.get(reason, 0) + 1
-    for start in range(0, len(indexes), MOST_IN_BATCH):
-        some = indexes[start : start + MOST_IN_BATCH]
-        queue.put(db, [_batch(job.id, some, options, now)])
+    for start in range(0, len(indexes), batches.MOST):
+        some = indexes[start : start + batches.MOST]
+        queue.put(db, [batches.row(job.id, some, options, now)])
     db.execute(update(jobs).where(jobs.c.id == job.id).values(rescued=json.dumps(reasons)))
 
 
@@ -283,79 +276,6 @@ def count_doomed(db: Connection, job: str, grid: Grid) -> None:
     kept = dict(sorted(filter(itemgetter(1), reasons.items()), key=lambda one: -one[1])[:REASONS_KEPT])
     document = json.dumps({"made": errors.get("made", {}), "doomed": kept})
     db.execute(update(jobs).where(jobs.c.id == job).values(doomed=total, errors=document))
-
-
-# Batches
-
-
-def cut(db: Connection, grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
-    """Keep a few batches ready for every job that has combinations to make and its place."""
-    still = exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size)
-    waiting = (
-        select(func.count())
-        .where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state == "ready")
-        .scalar_subquery()
-    )
-    query = select(
-        jobs.c.id,
-        jobs.c.edition,
-        jobs.c.total,
-        jobs.c.ok,
-        jobs.c.kept,
-        jobs.c.spent,
-        waiting.label("waiting"),
-    ).where(jobs.c.state == "running", jobs.c.phase.in_(("make", "queued", "gather", "plan")), still, places.held())
-    for job in list(db.execute(query)):
-        size = options.batch or _batch_size(job, options.processors)
-        for _ in range(options.window - job.waiting):
-            indexes = _take(db, job.id, size, grid_of(job.id))
-            if not indexes:
-                break
-            queue.put(db, [_batch(job.id, indexes, options, now, edition=job.edition)])
-
-
-def _batch(job: str, indexes: list[int], options: Options, now: float, **more: Any) -> dict[str, Any]:
-    payload = {"indexes": indexes, **more}
-    return queue.unit_row("batch", job, payload, now, size=len(indexes), allowed=options.allowed("batch", payload))
-
-
-def _batch_size(job: AnyRow, processors: int) -> int:
-    made = job.ok - job.kept
-    spent = json.loads(job.spent)
-    seconds: float = sum(spent.get(stage, (0, 0.0))[1] for stage in ("deliver", "mix", "tail"))
-    size: int = FIRST_BATCH if made < FIRST_BATCH else round(BATCH_SECONDS / max(seconds / made, 1e-3))
-    # A small job shall use all processors, several times: they do not end at the same moment.
-    most: int = -(-job.total // (4 * processors))
-    return max(1, min(size, MOST_IN_BATCH, most))
-
-
-def _take(db: Connection, job: str, size: int, grid: Grid) -> list[int]:
-    """The next variations, from the oldest open boxes; each is taken once, whoever else takes at the same time."""
-    taken: list[int] = []
-    query = (
-        select(boxes)
-        .where(boxes.c.job == job, boxes.c.cursor < boxes.c.size)
-        .order_by(boxes.c.stage, boxes.c.ord, boxes.c.target)
-    )
-    for box in db.execute(query.limit(size)):
-        stop = min(box.size, box.cursor + size - len(taken))
-        here = and_(
-            boxes.c.job == job, boxes.c.stage == box.stage, boxes.c.target == box.target, boxes.c.ord == box.ord
-        )
-        moved = db.execute(update(boxes).where(here, boxes.c.cursor == box.cursor).values(cursor=stop)).rowcount
-        if moved:
-            taken += _members(db, box, grid).indexes(box.cursor, stop, box.target)
-        if len(taken) >= size:
-            break
-    return taken
-
-
-def _members(db: Connection, box: AnyRow, grid: Grid) -> Members:
-    query = select(slots.c.block, slots.c.choice).where(
-        slots.c.job == box.job, slots.c.target == box.target, slots.c.ord <= box.ord
-    )
-    ready = [(row.block, row.choice) for row in db.execute(query.order_by(slots.c.ord))]
-    return grid.box(box.stage, ready, box.ord)
 
 
 # The end

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, distinct, func, or_, select
 
-from crosscut.store import queue
+from crosscut.store import outcomes, queue
 from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
 from crosscut.units import Found, Output
 
@@ -139,12 +139,12 @@ def page(
         query = query.where(outputs.c.error.is_(None) if good else outputs.c.error.is_not(None))
     if until is not None:
         query = query.where(outputs.c.variation <= until)
-    return [queue.output(row) for row in db.execute(query.order_by(outputs.c.variation).limit(limit))]
+    return [outcomes.output(row) for row in db.execute(query.order_by(outputs.c.variation).limit(limit))]
 
 
 def output(db: Connection, seq: int, index: int) -> Output | None:
     row = db.execute(select(outputs).where(outputs.c.job == seq, outputs.c.variation == index)).one_or_none()
-    return queue.output(row) if row else None
+    return outcomes.output(row) if row else None
 
 
 def earlier(db: Connection, job: str, indexes: Sequence[int]) -> dict[int, Output]:
@@ -156,7 +156,7 @@ def earlier(db: Connection, job: str, indexes: Sequence[int]) -> dict[int, Outpu
     query = select(outputs).where(
         and_(outputs.c.job.in_(others), outputs.c.variation.in_(indexes), outputs.c.error.is_(None))
     )
-    return {row.variation: queue.output(row) for row in db.execute(query.order_by(outputs.c.job))}
+    return {row.variation: outcomes.output(row) for row in db.execute(query.order_by(outputs.c.job))}
 
 
 def made_before(db: Connection, job: str, most: int) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from crosscut.store import planning, queue
+from crosscut.store import outcomes, planning, queue
 from crosscut.store.jobs import fail, record_of
 from crosscut.store.schema import jobs
 from crosscut.units import Outcome, Output
@@ -128,7 +128,7 @@ def _batch(db: Connection, row: AnyRow, outcome: Outcome, options: Options, now:
         else:
             fallback = failure or queue.CRASHED
             ended += [Output(index, error=unhealed.get(index) or fallback) for index in left]
-    queue.record(db, job.seq, ended)
+    outcomes.record(db, job.seq, ended)
     queue.close(db, row, outcome, **_counted(ended))
 
 
@@ -159,5 +159,5 @@ def _counted(outputs: Sequence[Output]) -> dict[str, Any]:
         "ok": len(outputs) - failures.total(),
         "kept": sum(one.kept for one in outputs),
         "failed": failures.total(),
-        "errors": dict(failures.most_common(queue.REASONS_KEPT)),
+        "errors": dict(failures.most_common(outcomes.REASONS_KEPT)),
     }

@@ -1,0 +1,100 @@
+"""Batches of variations, cut lazily from the boxes that ready clips have opened.
+
+Functions over an open transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, exists, func, select, update
+
+from crosscut.store import places, queue
+from crosscut.store.schema import boxes, jobs, slots, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from crosscut.grid import Grid, Members
+    from crosscut.store.options import Options
+    from crosscut.store.schema import AnyRow
+
+SECONDS = 5.0
+"""Batches aim at so much work: little enough to lose, enough to be worth handing out."""
+
+MOST = 100
+FIRST = 16
+"""Variations in a batch while nobody knows yet how long one takes."""
+
+
+def cut(db: Connection, grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
+    """Keep a few batches ready for every job that has combinations to make and its place."""
+    still = exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size)
+    waiting = (
+        select(func.count())
+        .where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state == "ready")
+        .scalar_subquery()
+    )
+    query = select(
+        jobs.c.id,
+        jobs.c.edition,
+        jobs.c.total,
+        jobs.c.ok,
+        jobs.c.kept,
+        jobs.c.spent,
+        waiting.label("waiting"),
+    ).where(jobs.c.state == "running", jobs.c.phase.in_(("make", "queued", "gather", "plan")), still, places.held())
+    for job in list(db.execute(query)):
+        size = options.batch or _size(job, options.processors)
+        for _ in range(options.window - job.waiting):
+            indexes = _take(db, job.id, size, grid_of(job.id))
+            if not indexes:
+                break
+            queue.put(db, [row(job.id, indexes, options, now, edition=job.edition)])
+
+
+def row(job: str, indexes: list[int], options: Options, now: float, **more: Any) -> dict[str, Any]:
+    payload = {"indexes": indexes, **more}
+    return queue.unit_row("batch", job, payload, now, size=len(indexes), allowed=options.allowed("batch", payload))
+
+
+def _size(job: AnyRow, processors: int) -> int:
+    made = job.ok - job.kept
+    spent = json.loads(job.spent)
+    seconds: float = sum(spent.get(stage, (0, 0.0))[1] for stage in ("deliver", "mix", "tail"))
+    size: int = FIRST if made < FIRST else round(SECONDS / max(seconds / made, 1e-3))
+    # A small job shall use all processors, several times: they do not end at the same moment.
+    most: int = -(-job.total // (4 * processors))
+    return max(1, min(size, MOST, most))
+
+
+def _take(db: Connection, job: str, size: int, grid: Grid) -> list[int]:
+    """The next variations, from the oldest open boxes; each is taken once, whoever else takes at the same time."""
+    taken: list[int] = []
+    query = (
+        select(boxes)
+        .where(boxes.c.job == job, boxes.c.cursor < boxes.c.size)
+        .order_by(boxes.c.stage, boxes.c.ord, boxes.c.target)
+    )
+    for box in db.execute(query.limit(size)):
+        stop = min(box.size, box.cursor + size - len(taken))
+        here = and_(
+            boxes.c.job == job, boxes.c.stage == box.stage, boxes.c.target == box.target, boxes.c.ord == box.ord
+        )
+        moved = db.execute(update(boxes).where(here, boxes.c.cursor == box.cursor).values(cursor=stop)).rowcount
+        if moved:
+            taken += _members(db, box, grid).indexes(box.cursor, stop, box.target)
+        if len(taken) >= size:
+            break
+    return taken
+
+
+def _members(db: Connection, box: AnyRow, grid: Grid) -> Members:
+    query = select(slots.c.block, slots.c.choice).where(
+        slots.c.job == box.job, slots.c.target == box.target, slots.c.ord <= box.ord
+    )
+    ready = [(row.block, row.choice) for row in db.execute(query.order_by(slots.c.ord))]
+    return grid.box(box.stage, ready, box.ord)

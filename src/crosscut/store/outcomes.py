@@ -1,0 +1,141 @@
+"""What came out: outputs as rows, and what finished units made and spent, added up by job and for the installation.
+
+Functions over an open transaction. Workers write only their own unit's row; `fold` adds many up at once, so that no
+row is fought over.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, insert, select, update
+
+from crosscut.store.bulk import insert_or_replace
+from crosscut.store.schema import jobs, outputs, totals, work
+from crosscut.units import Failure, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+    from crosscut.store.schema import AnyRow
+
+FOLDED_AT_ONCE = 500
+REASONS_KEPT = 20
+
+
+def record(db: Connection, job: int, made: Iterable[Output]) -> None:
+    """Write outputs; a later one of the same variation counts."""
+    rows = [
+        {
+            "job": job,
+            "variation": one.index,
+            "bytes": one.bytes,
+            "sha256": bytes.fromhex(one.sha256) if one.sha256 else None,
+            "recipe": bytes.fromhex(one.recipe) if one.recipe else None,
+            "loudness": one.loudness,
+            "true_peak": one.true_peak,
+            "seconds": one.seconds,
+            "kept": one.kept,
+            "error": json.dumps(failure_json(one.error)) if one.error else None,
+        }
+        for one in made
+    ]
+    insert_or_replace(db, outputs, rows, ["job", "variation"])
+
+
+def output(row: AnyRow) -> Output:
+    return Output(
+        index=row.variation,
+        bytes=row.bytes,
+        sha256=bytes(row.sha256).hex() if row.sha256 else None,
+        recipe=bytes(row.recipe).hex() if row.recipe else None,
+        loudness=row.loudness,
+        true_peak=row.true_peak,
+        seconds=row.seconds,
+        kept=bool(row.kept),
+        error=Failure(**json.loads(row.error)) if row.error else None,
+    )
+
+
+def failure_json(failure: Failure) -> dict[str, Any]:
+    return {
+        "stage": failure.stage,
+        "code": failure.code,
+        "public": failure.public,
+        "retryable": failure.retryable,
+    }
+
+
+def fold(db: Connection, now: float) -> bool:
+    """Add what finished units made and spent to their jobs and to the totals; whether there was anything."""
+    rows = list(
+        db.execute(
+            select(work.c.id, work.c.job, work.c.done)
+            .where(work.c.state == "done")
+            .order_by(work.c.id)
+            .limit(FOLDED_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    by_job: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_job.setdefault(row.job, []).append(json.loads(row.done))
+    for job in sorted(by_job):
+        _fold_job(db, job, by_job[job], now)
+    if rows:
+        db.execute(delete(work).where(work.c.id.in_([row.id for row in rows])))
+    return bool(rows)
+
+
+def _fold_job(db: Connection, job: str, done: list[dict[str, Any]], now: float) -> None:
+    kept = select(jobs.c.spent, jobs.c.meters, jobs.c.errors, jobs.c.making)
+    row = db.execute(kept.where(jobs.c.id == job).with_for_update()).one_or_none()
+    spent: dict[str, list[float]] = json.loads(row.spent) if row else {}
+    meters: dict[str, float] = json.loads(row.meters) if row else {}
+    errors: dict[str, dict[str, int]] = {"made": {}, "doomed": {}} | (json.loads(row.errors) if row else {})
+    added = dict.fromkeys(("ok", "kept", "failed"), 0)
+    grown: dict[tuple[str, str], float] = {}
+    for one in done:
+        for stage, (count, seconds) in one["spent"].items():
+            total = spent.setdefault(stage, [0, 0.0])
+            total[0] += count
+            total[1] += seconds
+            for name, value in (("stage_count", count), ("stage_seconds", seconds)):
+                grown[name, stage] = grown.get((name, stage), 0.0) + value
+        for name, value in one["meters"].items():
+            meters[name] = meters.get(name, 0.0) + value
+            grown["meter", name] = grown.get(("meter", name), 0.0) + value
+        for name in added:
+            added[name] += one.get(name, 0)
+        for reason, count in one.get("errors", {}).items():
+            if reason in errors["made"] or len(errors["made"]) < REASONS_KEPT:
+                errors["made"][reason] = errors["made"].get(reason, 0) + count
+    for name in ("ok", "kept", "failed"):
+        if added[name]:
+            grown["variations", name] = added[name]
+    if row is not None:
+        db.execute(
+            update(jobs)
+            .where(jobs.c.id == job)
+            .values(
+                spent=json.dumps(spent),
+                meters=json.dumps(meters),
+                errors=json.dumps(errors),
+                **{name: jobs.c[name] + value for name, value in added.items()},
+                making=row.making or (now if added["ok"] else None),
+                version=jobs.c.version + 1,
+            )
+        )
+    for (name, label), value in sorted(grown.items()):
+        grow(db, name, label, value)
+
+
+def grow(db: Connection, name: str, label: str, value: float) -> None:
+    """Add to a total of the whole installation."""
+    here = and_(totals.c.name == name, totals.c.label == label)
+    changed = db.execute(update(totals).where(here).values(value=totals.c.value + value)).rowcount
+    if not changed:
+        db.execute(insert(totals).values(name=name, label=label, value=value))
