@@ -158,8 +158,14 @@ class FakeService:
     # What the API asks
 
     def submit(
-        self, body: bytes | Mapping[str, Any], *, owner: str | None = "local", local: bool = False,
-        base: Path | None = None, destination: str | None = None, idempotency_key: str | None = None,
+        self,
+        body: bytes | Mapping[str, Any],
+        *,
+        owner: str | None = "local",
+        local: bool = False,
+        base: Path | None = None,
+        destination: str | None = None,
+        idempotency_key: str | None = None,
         mode: Mode = "make",
     ) -> Accepted:
         self.breaks()
@@ -191,15 +197,41 @@ class FakeService:
         made, failed = record.states.count("done"), record.states.count("failed")
         total = len(record.states)
         return {
-            "id": record.id, "task_name": record.request.task_name, "state": record.state, "mode": record.mode,
-            "created_at": "2026-03-01T09:00:00Z", "started_at": None, "ended_at": None, "destination": "videos",
-            "folder": "spring", "total": total, "succeeded": made, "made": made, "kept": 0, "failed": failed,
-            "percent": 100.0 * (made + failed) / total if total else 0.0, "rate": None, "eta_seconds": None,
-            "position": 0, "stages": {"deliver": {"done": made, "total": total, "failed": failed}}, "seconds": 0.0,
-            "seconds_by_stage": {}, "cost": {"currency": "USD", "voice_over": 0.0}, "voice_over_characters": 0,
-            "bytes": 0, "errors": [{"reason": "It broke.", "variations": failed}] if failed else [], "notes": [],
-            "formats": [], "formats_reason": None, "clips_copied": 0, "clips_encoded": 0, "soundtracks_encoded": 0,
-            "manifest_problem": None, "plan": record.plan, "passthrough": None, "version": record.version,
+            "id": record.id,
+            "task_name": record.request.task_name,
+            "state": record.state,
+            "mode": record.mode,
+            "created_at": "2026-03-01T09:00:00Z",
+            "started_at": None,
+            "ended_at": None,
+            "destination": "videos",
+            "folder": "spring",
+            "total": total,
+            "succeeded": made,
+            "made": made,
+            "kept": 0,
+            "failed": failed,
+            "percent": 100.0 * (made + failed) / total if total else 0.0,
+            "rate": None,
+            "eta_seconds": None,
+            "position": 0,
+            "stages": {"deliver": {"done": made, "total": total, "failed": failed}},
+            "seconds": 0.0,
+            "seconds_by_stage": {},
+            "cost": {"currency": "USD", "voice_over": 0.0},
+            "voice_over_characters": 0,
+            "bytes": 0,
+            "errors": [{"reason": "It broke.", "variations": failed}] if failed else [],
+            "notes": [],
+            "formats": [],
+            "formats_reason": None,
+            "clips_copied": 0,
+            "clips_encoded": 0,
+            "soundtracks_encoded": 0,
+            "manifest_problem": None,
+            "plan": record.plan,
+            "passthrough": None,
+            "version": record.version,
         }
 
     def plan(self, job: str, owner: str | None) -> dict[str, Any]:
@@ -209,7 +241,12 @@ class FakeService:
         return plan
 
     def jobs(
-        self, owner: str | None, *, state: str | None = None, task_name: str | None = None, after: str | None = None,
+        self,
+        owner: str | None,
+        *,
+        state: str | None = None,
+        task_name: str | None = None,
+        after: str | None = None,
         limit: int = 50,
     ) -> tuple[list[dict[str, Any]], str | None]:
         wanted = [
@@ -227,11 +264,18 @@ class FakeService:
         return [self.status(job, owner) for job in page], page[-1] if len(wanted) > limit else None
 
     def variations(
-        self, job: str, owner: str | None, *, state: str | None = None, clip: str | None = None, after: int = 0,
+        self,
+        job: str,
+        owner: str | None,
+        *,
+        state: str | None = None,
+        clip: str | None = None,
+        after: int = 0,
         limit: int = 100,
     ) -> tuple[list[dict[str, Any]], int | None]:
         rows = [
-            row for row in self._rows(self._job(job, owner))
+            row
+            for row in self._rows(self._job(job, owner))
             if row["index"] > after and state in (None, row["state"]) and clip in (None, *row["clips"])
         ]
         return rows[:limit], rows[limit - 1]["index"] if len(rows) > limit else None
@@ -245,7 +289,9 @@ class FakeService:
         if record.states[index - 1] == "queued":
             raise NotReadyError(
                 f"Variation {index} is not ready yet; ask again when its clips are prepared.",
-                code="not_ready", retryable=True, after=2,
+                code="not_ready",
+                retryable=True,
+                after=2,
             )
         file = self._files.get((job, index))
         if file is None:
@@ -293,8 +339,11 @@ class FakeService:
         record.states += ["queued"] * min(self._count(record.request) - before, 10_000)
         record.version += 1
         return {
-            "variations": len(record.states) - before, "first_index": before + 1, "total": len(record.states),
-            "clips": [clip for block in addition.blocks for clip in block.clips], "music": list(addition.music),
+            "variations": len(record.states) - before,
+            "first_index": before + 1,
+            "total": len(record.states),
+            "clips": [clip for block in addition.blocks for clip in block.clips],
+            "music": list(addition.music),
             "lines": [line.text for line in addition.lines],
         }
 
@@ -385,6 +434,9 @@ class FakeService:
         clips = record.request.blocks[0].clips
         for place, state in enumerate(record.states):
             yield {
-                "index": place + 1, "state": state, "file": f"{place + 1:04}.mp4", "clips": [clips[place % len(clips)]],
+                "index": place + 1,
+                "state": state,
+                "file": f"{place + 1:04}.mp4",
+                "clips": [clips[place % len(clips)]],
                 "error": "It broke." if state == "failed" else None,
             }

@@ -20,16 +20,28 @@ from crosscut.telemetry import event_log
 
 ADMIN = "machine-token-0123456789"
 ROUTES = [
-    ("GET", "/jobs/{job}"), ("GET", "/jobs/{job}/plan"),
-    ("GET", "/jobs/{job}/variations"), ("GET", "/jobs/{job}/events"),
-    ("GET", "/jobs/{job}/manifest.json"), ("GET", "/jobs/{job}/manifest.csv"),
-    ("GET", "/jobs/{job}/variations/{n}.mp4"), ("HEAD", "/jobs/{job}/variations/{n}.mp4"),
+    ("GET", "/jobs/{job}"),
+    ("GET", "/jobs/{job}/plan"),
+    ("GET", "/jobs/{job}/variations"),
+    ("GET", "/jobs/{job}/events"),
+    ("GET", "/jobs/{job}/manifest.json"),
+    ("GET", "/jobs/{job}/manifest.csv"),
+    ("GET", "/jobs/{job}/variations/{n}.mp4"),
+    ("HEAD", "/jobs/{job}/variations/{n}.mp4"),
     ("GET", "/jobs/{job}/variations/{n}.jpg"),
-    ("POST", "/jobs/{job}/cancel"), ("POST", "/jobs/{job}/retry"), ("POST", "/jobs/{job}/extend"),
+    ("POST", "/jobs/{job}/cancel"),
+    ("POST", "/jobs/{job}/retry"),
+    ("POST", "/jobs/{job}/extend"),
     ("DELETE", "/jobs/{job}"),
 ]
-OWN_ROUTES = [("GET", "/jobs"), ("POST", "/process_media"), ("POST", "/plan"), ("POST", "/sources"),
-              ("POST", "/process_media/"), ("DELETE", "/sources/{source:path}")]
+OWN_ROUTES = [
+    ("GET", "/jobs"),
+    ("POST", "/process_media"),
+    ("POST", "/plan"),
+    ("POST", "/sources"),
+    ("POST", "/process_media/"),
+    ("DELETE", "/sources/{source:path}"),
+]
 SERVER_ROUTES = [("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")]
 ADMIN_ROUTES = [("GET", "/admin/keys"), ("POST", "/admin/keys"), ("DELETE", "/admin/keys/{key}")]
 
@@ -82,11 +94,19 @@ def wrong_keys(service):
     revoked = service.create_key("ann", "old")
     service.revoke_key(revoked[0])
     return {
-        "none": [], "empty": [""], "no scheme": [right], "basic": [f"Basic {right}"], "no key": ["Bearer"],
-        "two keys": [f"Bearer {right} {right}"], "changed": [f"Bearer {right[:-1]}{'a' if right[-1] != 'a' else 'b'}"],
-        "right id": [f"Bearer ck_{key}_{'A' * 43}"], "unknown": [f"Bearer ck_{'a' * 12}_{'A' * 43}"],
-        "revoked": [f"Bearer {revoked[1]}"], "two headers": [f"Bearer {right}", f"Bearer {right}"],
-        "odd": ["Bearer ck_\xff\xfe"], "long": ["Bearer ck_" + "a" * 5_000],
+        "none": [],
+        "empty": [""],
+        "no scheme": [right],
+        "basic": [f"Basic {right}"],
+        "no key": ["Bearer"],
+        "two keys": [f"Bearer {right} {right}"],
+        "changed": [f"Bearer {right[:-1]}{'a' if right[-1] != 'a' else 'b'}"],
+        "right id": [f"Bearer ck_{key}_{'A' * 43}"],
+        "unknown": [f"Bearer ck_{'a' * 12}_{'A' * 43}"],
+        "revoked": [f"Bearer {revoked[1]}"],
+        "two headers": [f"Bearer {right}", f"Bearer {right}"],
+        "odd": ["Bearer ck_\xff\xfe"],
+        "long": ["Bearer ck_" + "a" * 5_000],
     }
 
 
@@ -292,7 +312,11 @@ def test_u04_one_request_is_one_line_without_secrets(service):
     client.request("CANARY", "/jobs")
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [line["route"] for line in lines] == [
-        "/process_media", "/jobs/{job}", "/jobs/{job}/variations/{n}.mp4", "-", "/jobs",
+        "/process_media",
+        "/jobs/{job}",
+        "/jobs/{job}/variations/{n}.mp4",
+        "-",
+        "/jobs",
     ]
     assert [line["status"] for line in lines] == [202, 200, 404, 404, 405]
     assert lines[1]["request"] == "from-outside"
@@ -346,8 +370,20 @@ def test_keys_are_managed_by_this_machine(service):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"owner": 1}', b'{"owner": ""}', b'{"owner": "a\\u0000"}', b'{"more": 1}',
-             b'{"overlap_seconds": -1}', b'{"overlap_seconds": 1e999}', b'{"name": "\\ud800"}', b'{"replaces": "x"}'],
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"owner": 1}',
+        b'{"owner": ""}',
+        b'{"owner": "a\\u0000"}',
+        b'{"more": 1}',
+        b'{"overlap_seconds": -1}',
+        b'{"overlap_seconds": 1e999}',
+        b'{"name": "\\ud800"}',
+        b'{"replaces": "x"}',
+    ],
 )
 def test_odd_key_requests_are_refused(service, body):
     client = client_of(service, ADMIN, admin_token=ADMIN)

@@ -65,9 +65,16 @@ async def listening(app, job, **headers):
     listener = Listener()
     raw = [(b"host", b"localhost"), *((n.replace("_", "-").encode(), v.encode()) for n, v in headers.items())]
     scope = {
-        "type": "http", "method": "GET", "path": f"/jobs/{job}/events", "query_string": b"", "headers": raw,
-        "client": ("127.0.0.1", 1), "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
-        "scheme": "http", "root_path": "",
+        "type": "http",
+        "method": "GET",
+        "path": f"/jobs/{job}/events",
+        "query_string": b"",
+        "headers": raw,
+        "client": ("127.0.0.1", 1),
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
     }
     task = asyncio.create_task(app(scope, listener.receive, listener.messages.put))
     listener.start = await asyncio.wait_for(listener.messages.get(), DEADLINE)

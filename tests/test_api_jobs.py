@@ -152,15 +152,25 @@ def test_jobs_are_found_by_state_and_name(client, service, job):
 
 @pytest.mark.parametrize(
     ("query", "parameter"),
-    [("limit=0", "limit"), ("limit=x", "limit"), ("limit=" + "9" * 30, "limit"), ("state=lost", "state"),
-     ("cursor=%00", "cursor"), ("task_name=%00", "task_name"), ("task_name=" + "a" * 201, "task_name")],
+    [
+        ("limit=0", "limit"),
+        ("limit=x", "limit"),
+        ("limit=" + "9" * 30, "limit"),
+        ("state=lost", "state"),
+        ("cursor=%00", "cursor"),
+        ("task_name=%00", "task_name"),
+        ("task_name=" + "a" * 201, "task_name"),
+    ],
 )
 def test_odd_parameters_are_named(client, query, parameter):
     problem = check_problem(client.get(f"/jobs?{query}"), 422, "invalid_parameter")
     assert problem["parameter"] == parameter
-    assert problem["detail"].startswith((
-        f"The query parameter {parameter} must ", f"The query parameter {parameter} is not spelled as it must be",
-    ))
+    assert problem["detail"].startswith(
+        (
+            f"The query parameter {parameter} must ",
+            f"The query parameter {parameter} is not spelled as it must be",
+        )
+    )
 
 
 def test_a_cursor_of_another_list_is_refused(client):
@@ -369,19 +379,32 @@ def test_alive_and_ready(client, service):
 
 def test_amounts_for_prometheus(client, service):
     service.amounts = Metrics(
-        queue_depth={("segment", "queued"): 3}, queue_oldest_seconds=1.5, stage_seconds={"fetch": 2.5},
-        stage_count={"fetch": 4}, variations={"made": 7}, bytes={"in": 10.0}, cache={"hit": 2.0}, voice_characters=99,
-        jobs={"running": 1}, workers={("network", "busy"): 2}, worker_busy_ratio=0.5,
+        queue_depth={("segment", "queued"): 3},
+        queue_oldest_seconds=1.5,
+        stage_seconds={"fetch": 2.5},
+        stage_count={"fetch": 4},
+        variations={"made": 7},
+        bytes={"in": 10.0},
+        cache={"hit": 2.0},
+        voice_characters=99,
+        jobs={"running": 1},
+        workers={("network", "busy"): 2},
+        worker_busy_ratio=0.5,
     )
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = set(response.text.splitlines())
     assert lines >= {
-        'crosscut_queue_depth{kind="segment",state="queued"} 3.0', "crosscut_queue_oldest_seconds 1.5",
-        'crosscut_stage_seconds_total{stage="fetch"} 2.5', 'crosscut_stage_seconds_count{stage="fetch"} 4.0',
-        'crosscut_variations_total{outcome="made"} 7.0', 'crosscut_bytes_total{direction="in"} 10.0',
-        'crosscut_cache_total{result="hit"} 2.0', "crosscut_voice_characters_total 99.0",
-        'crosscut_jobs{state="running"} 1.0', 'crosscut_workers{lane="network",state="busy"} 2.0',
+        'crosscut_queue_depth{kind="segment",state="queued"} 3.0',
+        "crosscut_queue_oldest_seconds 1.5",
+        'crosscut_stage_seconds_total{stage="fetch"} 2.5',
+        'crosscut_stage_seconds_count{stage="fetch"} 4.0',
+        'crosscut_variations_total{outcome="made"} 7.0',
+        'crosscut_bytes_total{direction="in"} 10.0',
+        'crosscut_cache_total{result="hit"} 2.0',
+        "crosscut_voice_characters_total 99.0",
+        'crosscut_jobs{state="running"} 1.0',
+        'crosscut_workers{lane="network",state="busy"} 2.0',
         "crosscut_worker_busy_ratio 0.5",
     }
 

@@ -84,9 +84,16 @@ async def post_raw(app, path, receive, query=b"", length=None):
         sent.append(message)
 
     scope = {
-        "type": "http", "method": "POST", "path": path, "query_string": query,
-        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")], "client": ("127.0.0.1", 1),
-        "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "root_path": "",
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": query,
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1),
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
     }
     if length is not None:
         scope["headers"].append((b"content-length", str(length).encode()))
@@ -146,11 +153,21 @@ def test_r01_a_document_that_drips_is_given_up(service):
 
 
 R02 = {
-    "deep": b"[" * 100_000, "deep objects": b'{"a":' * 100_000, "many keys": None, "nan": b'{"seed": NaN}',
-    "duplicate": b'{"task_name": "a", "task_name": "b"}', "surrogate": b'{"task_name": "\\ud800"}',
-    "surrogate key": b'{"\\udfff": 1}', "digits": b'{"seed": ' + b"1" * 400_000 + b"}", "nothing": b"",
-    "not utf-8": b'{"task_name": "\xff"}', "utf-16": '{"task_name": "a"}'.encode("utf-16"), "null": b"null",
-    "raw surrogate": b'{"task_name": "\xed\xa0\x80"}', "nul": b'{"task_name": "a\\u0000"}', "text": b'"x"',
+    "deep": b"[" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+    "many keys": None,
+    "nan": b'{"seed": NaN}',
+    "duplicate": b'{"task_name": "a", "task_name": "b"}',
+    "surrogate": b'{"task_name": "\\ud800"}',
+    "surrogate key": b'{"\\udfff": 1}',
+    "digits": b'{"seed": ' + b"1" * 400_000 + b"}",
+    "nothing": b"",
+    "not utf-8": b'{"task_name": "\xff"}',
+    "utf-16": '{"task_name": "a"}'.encode("utf-16"),
+    "null": b"null",
+    "raw surrogate": b'{"task_name": "\xed\xa0\x80"}',
+    "nul": b'{"task_name": "a\\u0000"}',
+    "text": b'"x"',
 }
 
 
@@ -246,8 +263,20 @@ def test_r05_two_keys_are_refused(client, service):
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize(
-    "kind", [None, "", "text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data",
-             "application/jsonx", "json", "application/", ";", "application/xml; a=application/json"],
+    "kind",
+    [
+        None,
+        "",
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application/jsonx",
+        "json",
+        "application/",
+        ";",
+        "application/xml; a=application/json",
+    ],
 )
 def test_other_content_types_are_told_what_to_send(client, service, job, path, kind):
     headers = {} if kind is None else {"content-type": kind}
@@ -258,8 +287,14 @@ def test_other_content_types_are_told_what_to_send(client, service, job, path, k
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json", "APPLICATION/JSON", "application/json; charset=utf-8", "application/ld+json",
-             " application/json ;x"],
+    "kind",
+    [
+        "application/json",
+        "APPLICATION/JSON",
+        "application/json; charset=utf-8",
+        "application/ld+json",
+        " application/json ;x",
+    ],
 )
 def test_json_may_be_spelled_in_many_ways(client, kind):
     assert client.post("/process_media", content=BODY, headers={"content-type": kind}).status_code == 202

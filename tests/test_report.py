@@ -41,4 +41,3 @@ def test_csv_reads_back_and_runs_no_formula(clips, voice):
     assert cells["loudness"] == "-14.2"
     assert not cells["voice_over"].startswith(("=", "+", "-", "@"))
     assert not cells["clips"].startswith(("=", "+", "-", "@"))
-
