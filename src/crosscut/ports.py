@@ -107,8 +107,14 @@ class Service(Protocol):
     """
 
     def submit(
-        self, body: bytes | Mapping[str, Any], *, owner: str | None = "local", local: bool = False,
-        base: Path | None = None, destination: str | None = None, idempotency_key: str | None = None,
+        self,
+        body: bytes | Mapping[str, Any],
+        *,
+        owner: str | None = "local",
+        local: bool = False,
+        base: Path | None = None,
+        destination: str | None = None,
+        idempotency_key: str | None = None,
         mode: Mode = "make",
     ) -> Accepted:
         """Take a job; raises RequestError, ConflictError."""
@@ -117,14 +123,25 @@ class Service(Protocol):
     def status(self, job: str, owner: str | None) -> dict[str, Any]: ...
 
     def jobs(
-        self, owner: str | None, *, state: str | None = None, task_name: str | None = None, after: str | None = None,
+        self,
+        owner: str | None,
+        *,
+        state: str | None = None,
+        task_name: str | None = None,
+        after: str | None = None,
         limit: int = 50,
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Newest first, and where the next page begins; raises RequestError for a cursor that is none of ours."""
         ...
 
     def variations(
-        self, job: str, owner: str | None, *, state: str | None = None, clip: str | None = None, after: int = 0,
+        self,
+        job: str,
+        owner: str | None,
+        *,
+        state: str | None = None,
+        clip: str | None = None,
+        after: int = 0,
         limit: int = 100,
     ) -> tuple[list[dict[str, Any]], int | None]: ...
 

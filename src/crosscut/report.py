@@ -30,6 +30,7 @@ COLUMNS = (
 )
 """Keys of a manifest row. Durations and holds are seconds, loudness is LUFS, true peak dBTP; null where absent."""
 
+
 def manifest_json(head: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The manifest in pieces, one row a line, so that a million rows need no memory."""
     opening = json.dumps(dict(head), ensure_ascii=False, indent=1)

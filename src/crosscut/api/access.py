@@ -80,7 +80,9 @@ class Access:
         if owner is None and not self._limiter.hit(self._wrong, address):
             wait = self._wait(self._wrong, address)
             raise Problem(
-                429, "too_many_wrong_keys", f"Too many wrong keys came from your address; wait {wait} s.",
+                429,
+                "too_many_wrong_keys",
+                f"Too many wrong keys came from your address; wait {wait} s.",
                 headers={"retry-after": str(wait)},
             )
         return owner
@@ -104,7 +106,8 @@ class Access:
         extra["ratelimit"] = f'"{item.namespace}";r={left if allowed else 0};t={wait}'
         if not allowed:
             raise Problem(
-                429, "rate_limited",
+                429,
+                "rate_limited",
                 f"More than {item.amount} {_COUNTED[item.namespace]} came within a minute; wait {wait} s and send them"
                 " slower.",
                 headers={"retry-after": str(wait)},
@@ -134,7 +137,8 @@ def _bearer(request: Request) -> str | None:
 
 def _unauthorized() -> Problem:
     return Problem(
-        401, "unauthorized",
+        401,
+        "unauthorized",
         "A valid key is needed; send one as “Authorization: Bearer ck_…” (crosscut keys create makes one).",
         headers={"www-authenticate": 'Bearer realm="crosscut"'},
     )

@@ -94,7 +94,9 @@ async def json_body(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Problem(
-            415, "not_json", "Send the request as JSON, with the header “Content-Type: application/json”.",
+            415,
+            "not_json",
+            "Send the request as JSON, with the header “Content-Type: application/json”.",
             headers={"accept": "application/json"},
         )
     options = context_of(request).options

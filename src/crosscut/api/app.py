@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 ROUTERS = (media.router, intake.router, jobs.router, operations.router, operations.admin)
 
 
-def create_app(
-    service: Service, options: ApiOptions | None = None, log: FilteringBoundLogger | None = None
-) -> FastAPI:
+def create_app(service: Service, options: ApiOptions | None = None, log: FilteringBoundLogger | None = None) -> FastAPI:
     """The API of `service`, which stays the caller's to start and end; `log` gets one line for each request."""
     options = options or ApiOptions()
     app = FastAPI(

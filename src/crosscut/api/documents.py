@@ -58,7 +58,8 @@ _ALWAYS = (400, 401, 403, 421, 422, 429, 500, 503)
 _PARTIAL = {
     header: {"schema": {"type": "string"}, "description": told}
     for header, told in (
-        ("ETag", "Names exactly these bytes."), ("Content-Range", "Which bytes of how many."),
+        ("ETag", "Names exactly these bytes."),
+        ("Content-Range", "Which bytes of how many."),
         ("Accept-Ranges", "Always `bytes`."),
     )
 }
@@ -68,8 +69,12 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": f"`{PROBLEMS[status][0]}`, for one",
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"},
-                                     "example": _problem(status, *PROBLEMS[status])}},
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": _problem(status, *PROBLEMS[status]),
+                }
+            },
         }
         for status in sorted({*_ALWAYS, *statuses})
     }
@@ -77,13 +82,21 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _problem(status: int, code: str, detail: str) -> dict[str, Any]:
     return {
-        "type": f"urn:crosscut:problem:{code}", "title": HTTPStatus(status).phrase, "status": status,
-        "detail": detail, "code": code,
+        "type": f"urn:crosscut:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
     }
 
 
 def _route(
-    tag: str, status: int, told: str, model: type[BaseModel] | None, *problems: int, media: str | None = None,
+    tag: str,
+    status: int,
+    told: str,
+    model: type[BaseModel] | None,
+    *problems: int,
+    media: str | None = None,
     **more: Any,
 ) -> _Route:
     answer: dict[str, Any] = {"description": told}
@@ -92,7 +105,10 @@ def _route(
     if media is not None:
         answer["content"] = {media: {"schema": {"type": "string"}}}
     return {
-        "tags": [tag], "status_code": status, "responses": {status: answer, **_problems(*problems)}, **more,
+        "tags": [tag],
+        "status_code": status,
+        "responses": {status: answer, **_problems(*problems)},
+        **more,
     }
 
 
@@ -104,8 +120,11 @@ def _json_body(schema: str, told: str, **examples: Any) -> dict[str, Any]:
 
 _REQUEST_BODY = _json_body("RequestBody", "What to combine and how.", full=REQUEST, small=SMALL_REQUEST)
 _FILE_BODY = {
-    "requestBody": {"required": True, "description": "The file itself.",
-                    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    "requestBody": {
+        "required": True,
+        "description": "The file itself.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
 }
 
 PROCESS_MEDIA = _route("requests", 202, "Taken.", shapes.Accepted, 408, 409, 413, 415, 507, openapi_extra=_REQUEST_BODY)
@@ -124,7 +143,16 @@ MANIFEST_CSV = _route("jobs", 200, "The manifest.", None, 404, 409, media="text/
 CANCEL = _route("jobs", 200, "The job as it is now.", shapes.JobStatus, 404, 409)
 RETRY = _route("jobs", 202, "What is made again.", shapes.Retried, 404, 409)
 EXTEND = _route(
-    "jobs", 202, "What is new.", shapes.Extended, 404, 408, 409, 413, 415, 507,
+    "jobs",
+    202,
+    "What is new.",
+    shapes.Extended,
+    404,
+    408,
+    409,
+    413,
+    415,
+    507,
     openapi_extra=_json_body("AdditionBody", "What to add; blocks are named as in the request.", clip=ADDITION),
 )
 DELETE = _route("jobs", 204, "Forgotten.", None, 404, 409)
@@ -137,8 +165,13 @@ PREVIEW["responses"][206] = {
 }
 PREVIEW["openapi_extra"] = {
     "parameters": [
-        {"name": "download", "in": "query", "required": False, "schema": {"type": "boolean", "default": False},
-         "description": "Offer it as a file to be saved."},
+        {
+            "name": "download",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "boolean", "default": False},
+            "description": "Offer it as a file to be saved.",
+        },
         *(
             {"name": header, "in": "header", "required": False, "schema": {"type": "string"}, "example": example}
             for header, example in (("Range", "bytes=0-65535"), ("If-Range", '"4f2a"'), ("If-None-Match", '"4f2a"'))

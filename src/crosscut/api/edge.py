@@ -136,13 +136,15 @@ class Gate:
             return Problem(400, "bad_host", "The Host header is missing, doubled or broken; send one name and port.")
         if self._hosts is not None and match[1].lower() not in self._hosts:
             return Problem(
-                421, "host_not_allowed",
+                421,
+                "host_not_allowed",
                 "This server answers to names of its own machine only; call it as localhost or allow the name there.",
             )
         origin = headers.get("origin")
         if origin is not None and method not in _SAFE and _host_of(origin) != _plain(named[0]):
             return Problem(
-                403, "cross_origin",
+                403,
+                "cross_origin",
                 "A page of another origin may not change anything here; send the request from a program instead.",
             )
         return None

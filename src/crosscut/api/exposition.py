@@ -38,10 +38,12 @@ class _Amounts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = self._metrics()
-        yield _family(GaugeMetricFamily, "queue_depth", "Units of work by kind and state.", ("kind", "state"),
-                      now.queue_depth)
-        yield GaugeMetricFamily("crosscut_queue_oldest_seconds", "Age of the unit that waits longest.",
-                                now.queue_oldest_seconds)
+        yield _family(
+            GaugeMetricFamily, "queue_depth", "Units of work by kind and state.", ("kind", "state"), now.queue_depth
+        )
+        yield GaugeMetricFamily(
+            "crosscut_queue_oldest_seconds", "Age of the unit that waits longest.", now.queue_oldest_seconds
+        )
         yield _family(CounterMetricFamily, "stage_seconds", "Seconds of work by stage.", ("stage",), now.stage_seconds)
         yield _family(UntypedMetricFamily, "stage_seconds_count", "Executions by stage.", ("stage",), now.stage_count)
         yield _family(CounterMetricFamily, "variations", "Variations by outcome.", ("outcome",), now.variations)
@@ -50,12 +52,16 @@ class _Amounts(Collector):
         yield CounterMetricFamily("crosscut_voice_characters", "Characters that were spoken.", now.voice_characters)
         yield _family(GaugeMetricFamily, "jobs", "Jobs by state.", ("state",), now.jobs)
         yield _family(GaugeMetricFamily, "workers", "Workers by lane and state.", ("lane", "state"), now.workers)
-        yield GaugeMetricFamily("crosscut_worker_busy_ratio", "Share of the workers' time that was work.",
-                                now.worker_busy_ratio)
+        yield GaugeMetricFamily(
+            "crosscut_worker_busy_ratio", "Share of the workers' time that was work.", now.worker_busy_ratio
+        )
 
 
 def _family(
-    kind: _Family, name: str, told: str, labels: tuple[str, ...],
+    kind: _Family,
+    name: str,
+    told: str,
+    labels: tuple[str, ...],
     amounts: Mapping[str, float] | Mapping[tuple[str, str], int],
 ) -> Metric:
     family = kind(f"crosscut_{name}", told, labels=labels)

@@ -31,14 +31,19 @@ UPLOAD_BLOCK = 1 << 20
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        alias="Idempotency-Key", pattern=r"^[\x21-\x7e]{1,255}$", examples=["spring-2026-07-14"],
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        examples=["spring-2026-07-14"],
         description="Any word of yours: the same request sent twice with it makes one job.",
     ),
 ]
 SourceName = Annotated[
     str,
     Query(
-        min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["hook1.mp4"],
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        examples=["hook1.mp4"],
         description="The file's name, as manifests and file names shall show it.",
     ),
 ]
@@ -47,7 +52,8 @@ SourceName = Annotated[
 SourceId = Annotated[
     str,
     Path(
-        pattern=r"^source:[0-9a-f]{64}(/[^\x00-\x1f\x7f]*)?$", examples=["source:" + "4f2a" * 16],
+        pattern=r"^source:[0-9a-f]{64}(/[^\x00-\x1f\x7f]*)?$",
+        examples=["source:" + "4f2a" * 16],
         description="The upload's `id`; its name may be left out.",
     ),
 ]
@@ -96,7 +102,8 @@ async def sources(request: Request, within: Within, caller: ByUploader, name: So
     """
     if request.headers.get("content-type", "").strip().lower().startswith("multipart/"):
         raise Problem(
-            415, "not_raw",
+            415,
+            "not_raw",
             "Send the file itself as the body, not a form: curl -X POST -T clip.mp4 '…/sources?name=clip.mp4'.",
         )
     chunks = body_within(request, within.options.upload_bytes)

@@ -41,9 +41,7 @@ VariationStates = Annotated[
 Clip = Annotated[
     str | None, Query(max_length=4_096, pattern=_PLAIN, description="Only variations with this clip, as requested.")
 ]
-After = Annotated[
-    int, Query(alias="cursor", ge=0, le=PLACES, description="Where to go on: `next` of the page before.")
-]
+After = Annotated[int, Query(alias="cursor", ge=0, le=PLACES, description="Where to go on: `next` of the page before.")]
 PageSize = Annotated[int, Query(ge=1, le=200, description="Most rows of a page.")]
 Rows = Annotated[int, Query(ge=1, le=1_000, description="Most rows of a page.")]
 LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", description="Sent by browsers when they reconnect.")]
@@ -51,8 +49,13 @@ LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", description="Sen
 
 @router.get("/jobs", **documents.JOBS)
 def jobs(
-    request: Request, within: Within, caller: ByCaller, state: States = None, task_name: TaskName = None,
-    cursor: Cursor = None, limit: PageSize = 50,
+    request: Request,
+    within: Within,
+    caller: ByCaller,
+    state: States = None,
+    task_name: TaskName = None,
+    cursor: Cursor = None,
+    limit: PageSize = 50,
 ) -> JsonAnswer:
     """All jobs of yours, newest first."""
     found, following = within.service.jobs(caller.owner, state=state, task_name=task_name, after=cursor, limit=limit)
@@ -73,8 +76,14 @@ def job_plan(within: Within, caller: ByCaller, job: JobId) -> JsonAnswer:
 
 @router.get("/jobs/{job}/variations", **documents.VARIATIONS)
 def variations(
-    request: Request, within: Within, caller: ByCaller, job: JobId, state: VariationStates = None, clip: Clip = None,
-    cursor: After = 0, limit: Rows = 100,
+    request: Request,
+    within: Within,
+    caller: ByCaller,
+    job: JobId,
+    state: VariationStates = None,
+    clip: Clip = None,
+    cursor: After = 0,
+    limit: Rows = 100,
 ) -> JsonAnswer:
     """The variations of a job in order of their index."""
     rows, following = within.service.variations(job, caller.owner, state=state, clip=clip, after=cursor, limit=limit)

@@ -114,7 +114,10 @@ def poster_answer(picture: bytes, etag: str, asked: Headers) -> Response:
 
 def _tagged(etag: str, cache: str) -> dict[str, str]:
     return {
-        "etag": f'"{etag}"', "cache-control": cache, "vary": "Authorization", "content-security-policy": _POLICY,
+        "etag": f'"{etag}"',
+        "cache-control": cache,
+        "vary": "Authorization",
+        "content-security-policy": _POLICY,
     }
 
 
@@ -125,6 +128,8 @@ def _span(asked: Headers, etag: str, size: int) -> Span | None:
         return asked_span(asked.get("range"), size)
     except Unsatisfiable:
         raise Problem(
-            416, "range_not_satisfiable", f"The file has {size:,} bytes; ask for a range within them.",
+            416,
+            "range_not_satisfiable",
+            f"The file has {size:,} bytes; ask for a range within them.",
             headers={"content-range": f"bytes */{size}", "accept-ranges": "bytes"},
         ) from None

@@ -75,7 +75,8 @@ def not_found() -> Problem:
 
 def internal_error(request_id: str) -> Problem:
     return Problem(
-        500, "internal_error",
+        500,
+        "internal_error",
         f"Something is wrong on this server, not with the request; its log tells more under {request_id}.",
     )
 
@@ -130,7 +131,9 @@ def _of_routing(error: HTTPException, allowed: str) -> Problem:
     if error.status_code == 405:
         allowed = allowed or (error.headers or {}).get("Allow", "")
         return Problem(
-            405, "method_not_allowed", f"This address answers to {allowed} only; use one of these.",
+            405,
+            "method_not_allowed",
+            f"This address answers to {allowed} only; use one of these.",
             headers={"allow": allowed},
         )
     phrase = HTTPStatus(error.status_code).phrase

@@ -7,25 +7,51 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 _ACCEPTED: dict[str, Any] = {
-    "id": "01JD8Z3V5T", "created": True, "variations": 27, "estimate": {"variations": 27},
+    "id": "01JD8Z3V5T",
+    "created": True,
+    "variations": 27,
+    "estimate": {"variations": 27},
     "links": {"self": "/jobs/01JD8Z3V5T", "events": "/jobs/01JD8Z3V5T/events"},
 }
 _STATUS: dict[str, Any] = {
-    "id": "01JD8Z3V5T", "task_name": "spring_campaign", "state": "running", "mode": "make",
-    "created_at": "2026-03-01T09:00:00Z", "started_at": "2026-03-01T09:00:01Z", "ended_at": None,
-    "total": 27, "succeeded": 12, "made": 12, "kept": 0, "failed": 1, "percent": 48.1, "rate": 6.5,
-    "eta_seconds": 2.2, "position": 0, "stages": {"fetch": {"done": 9, "total": 9, "failed": 0}},
-    "seconds": 3.4, "seconds_by_stage": {"fetch": 1.2}, "cost": {"currency": "USD", "voice_over": 0.0},
-    "errors": [{"reason": "hook2.mp4 could not be fetched: it answered 404.", "variations": 1}], "version": 41,
+    "id": "01JD8Z3V5T",
+    "task_name": "spring_campaign",
+    "state": "running",
+    "mode": "make",
+    "created_at": "2026-03-01T09:00:00Z",
+    "started_at": "2026-03-01T09:00:01Z",
+    "ended_at": None,
+    "total": 27,
+    "succeeded": 12,
+    "made": 12,
+    "kept": 0,
+    "failed": 1,
+    "percent": 48.1,
+    "rate": 6.5,
+    "eta_seconds": 2.2,
+    "position": 0,
+    "stages": {"fetch": {"done": 9, "total": 9, "failed": 0}},
+    "seconds": 3.4,
+    "seconds_by_stage": {"fetch": 1.2},
+    "cost": {"currency": "USD", "voice_over": 0.0},
+    "errors": [{"reason": "hook2.mp4 could not be fetched: it answered 404.", "variations": 1}],
+    "version": 41,
     "links": {"self": "/jobs/01JD8Z3V5T", "events": "/jobs/01JD8Z3V5T/events"},
 }
 _VARIATION: dict[str, Any] = {
-    "index": 1, "state": "done", "file": "0001_hook1_body.mp4", "clips": ["hook1", "body"], "error": None,
+    "index": 1,
+    "state": "done",
+    "file": "0001_hook1_body.mp4",
+    "clips": ["hook1", "body"],
+    "error": None,
     "links": {"preview": "/jobs/01JD8Z3V5T/variations/1.mp4", "poster": "/jobs/01JD8Z3V5T/variations/1.jpg"},
 }
 _PROBLEM: dict[str, Any] = {
-    "type": "urn:crosscut:problem:invalid_request", "title": "Unprocessable Content", "status": 422,
-    "detail": "video_blocks.hook[1] must be a link that starts with https://.", "code": "invalid_request",
+    "type": "urn:crosscut:problem:invalid_request",
+    "title": "Unprocessable Content",
+    "status": 422,
+    "detail": "video_blocks.hook[1] must be a link that starts with https://.",
+    "code": "invalid_request",
 }
 
 
@@ -145,8 +171,12 @@ class Extended(_Shape):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "variations": 9, "first_index": 28, "total": 36, "clips": ["https://example.com/hook3.mp4"],
-                "music": [], "lines": [],
+                "variations": 9,
+                "first_index": 28,
+                "total": 36,
+                "clips": ["https://example.com/hook3.mp4"],
+                "music": [],
+                "lines": [],
             }
         }
     )

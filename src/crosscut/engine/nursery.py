@@ -146,6 +146,7 @@ class _Forking(_Spawning):
         finally:
             os._exit(1)
 
+
 POLITENESS = 5
 """Added to the niceness of all work, so that who asks is answered while all processors encode."""
 
