@@ -114,7 +114,7 @@ def _served(served: Served) -> Iterator[str]:
     )
     yield ""
     rows = [(what, f"{1000 * half:.1f} ms", f"{1000 * most:.1f} ms") for what, (half, most) in served.latencies.items()]
-    yield from _table(("asked while all workers are busy", "median", "95 %"), rows)
+    yield from _table(("asked with a job of so many variations", "median", "95 %"), rows)
 
 
 def _served_goals(served: Served) -> Iterator[tuple[str, str, str, str]]:
@@ -122,9 +122,11 @@ def _served_goals(served: Served) -> Iterator[tuple[str, str, str, str]]:
     for what, seconds in (("on the clock", over.wall), ("CPU", over.cpu)):
         met = _met(seconds <= OVERHEAD_SECONDS)
         yield f"service over library, a variation, {what}", "≤ 2 ms", f"{1000 * seconds:.2f} ms", met
-    for start, limit in (("POST", POST_SECONDS), ("GET", LOOK_SECONDS)):
-        most = max(most for what, (_, most) in served.latencies.items() if what.startswith(start))
-        yield f"{start} while busy, 95 %", f"< {1000 * limit:g} ms", f"{1000 * most:.1f} ms", _met(most < limit)
+    for start, when, limit in (("POST", "busy", POST_SECONDS), ("GET", "at rest", LOOK_SECONDS)):
+        most = max(
+            most for what, (_, most) in served.latencies.items() if what.startswith(start) and what.endswith(when)
+        )
+        yield f"{start}, {when}, 95 %", f"< {1000 * limit:g} ms", f"{1000 * most:.1f} ms", _met(most < limit)
     before, after = served.memory
     growth = f"{before / MEGABYTE:.0f} → {after / MEGABYTE:.0f} MB"
     yield "memory of the API over a stretch of the job", "flat", growth, _met(after <= before * MEMORY_GROWTH)

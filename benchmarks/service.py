@@ -61,7 +61,7 @@ class Served:
     rate: float
     """Variations of it a second."""
     latencies: dict[str, tuple[float, float]]
-    """By what was asked, while all workers were busy: median and 95th percentile, in seconds."""
+    """By what was asked, and whether all workers were busy meanwhile: median and 95th percentile, in seconds."""
     memory: tuple[int, int]
     """Bytes of the API's process (VmRSS) when the large job was planned, and after a stretch of it."""
     ranges: float
@@ -157,10 +157,11 @@ class Asking:
         assert response.status < 400, (method, path, response.status, text[:500])
         return json.loads(text) if text else None
 
-    def time(self, times: int, ask: Callable[[int], object]) -> tuple[float, float]:
-        """Median and 95th percentile, in seconds."""
+    def time(self, times: int, ask: Callable[[int], object], pause: float = 0.0) -> tuple[float, float]:
+        """Median and 95th percentile, in seconds; `pause` seconds between two."""
         spent = []
         for number in range(times):
+            time.sleep(pause)
             start = time.perf_counter()
             ask(number)
             spent.append(time.perf_counter() - start)
@@ -186,16 +187,22 @@ def _asked(server: Asking, process: int, sources: str, overhead: Overhead, scale
 
     total = scale.wide**3
     at = f"/jobs/{job}/variations"
-    latencies = {
-        "GET /jobs/{id}": server.time(times * 2, lambda _: server.ask("GET", f"/jobs/{job}")),
-        "GET /jobs": server.time(times * 2, lambda _: server.ask("GET", "/jobs")),
-        "GET /jobs/{id}/variations": server.time(
-            times, lambda number: server.ask("GET", f"{at}?cursor={number * total // times}")
-        ),
-        "the same, failed ones": server.time(times, lambda _: server.ask("GET", f"{at}?state=failed")),
-        "POST /process_media, 27 variations": server.time(times, post("small", 3)),
-        f"POST /process_media, {total:,} variations": server.time(times, post("another", scale.wide)),
-    }
+
+    def looks(when: str) -> dict[str, tuple[float, float]]:
+        return {
+            f"GET /jobs/{{id}}, {when}": server.time(times * 2, lambda _: server.ask("GET", f"/jobs/{job}")),
+            f"GET /jobs, {when}": server.time(times * 2, lambda _: server.ask("GET", "/jobs")),
+            f"GET /jobs/{{id}}/variations, {when}": server.time(
+                times, lambda number: server.ask("GET", f"{at}?cursor={number * total // times}")
+            ),
+            f"the same, failed ones, {when}": server.time(times, lambda _: server.ask("GET", f"{at}?state=failed")),
+        }
+
+    latencies = looks("busy")
+    latencies["POST /process_media, 27 variations, busy"] = server.time(times, post("small", 3), pause=0.1)
+    latencies[f"POST /process_media, {total:,} variations, busy"] = server.time(
+        times, post("another", scale.wide), pause=0.1
+    )
     for other in sent:
         server.ask("POST", f"/jobs/{other}/cancel")
     _until(server, job, scale.patience)
@@ -205,6 +212,7 @@ def _asked(server: Asking, process: int, sources: str, overhead: Overhead, scale
     server.ask("POST", f"/jobs/{job}/cancel")
     page = server.ask("GET", f"{at}?state=done&limit=8")["variations"]
     time.sleep(2)  # what was in hand ends
+    latencies |= looks("at rest")
     ranges = asyncio.run(_play(server.port, [row["links"]["preview"] for row in page], scale.rounds))
     return Served(overhead, total, rate, latencies, memory, ranges)
 

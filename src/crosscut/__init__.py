@@ -74,6 +74,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     listing        a job's variations as pages and as a manifest
     uploads        files that users send
     keyring        API keys in the store
+    recent         answers that are good for a moment
     service        what can be asked of crosscut: the answers
     machine        the engine of one machine, running
 

@@ -13,6 +13,7 @@ from crosscut.gather import name_sources
 from crosscut.listing import Listing
 from crosscut.naming import folder_name
 from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError, NotReadyError
+from crosscut.recent import Recent
 from crosscut.refusals import kind_of
 from crosscut.request import parse_request
 from crosscut.status import summary
@@ -38,6 +39,15 @@ if TYPE_CHECKING:
 
 LEAST_FREE_BYTES = 200_000_000
 """On a disk with less no new work should be begun."""
+
+
+DETAILS_SECONDS = 0.3
+"""How old the counts by stage of a running job may be."""
+
+EDITION_SECONDS = 1.0
+"""How long a player need not be told of a new plan."""
+
+KEPT = 4_096
 
 
 class Service:
@@ -72,6 +82,8 @@ class Service:
         self._workers = workers
         self._troubles = troubles
         self._disks = disks or {}
+        self._details: Recent[tuple[Any, ...], dict[str, Any]] = Recent(DETAILS_SECONDS, KEPT)
+        self._editions: Recent[tuple[str, str | None], int] = Recent(EDITION_SECONDS, KEPT)
         self.authenticate = keyring.authenticate
         self.create_key = keyring.create_key
         self.list_keys = keyring.list_keys
@@ -189,6 +201,7 @@ class Service:
         self._row(job, owner)
         self._store.remove(job)
         self._previews.forget(job)
+        self._editions.forget()
         self._wake()
 
     def intake(self, owner: str | None, name: str) -> Intake:
@@ -206,7 +219,7 @@ class Service:
                 return None
             return summary(row, self._store.clock()) | {
                 "position": reading.position(db, row),
-                **_details(db, row),
+                **self._details.get((job, row.state, row.phase, row.edition), lambda: _details(db, row)),
                 "plan": reading.estimate(db, job) if row.mode == "plan" else None,
             }
 
@@ -268,10 +281,13 @@ class Service:
         return self._previews.poster(job, self._edition(job, owner), index, lambda: record_of(self._row(job, owner)))
 
     def _edition(self, job: str, owner: str | None) -> int:
-        edition = self._store.edition(job, owner)
-        if edition is None:
-            raise _no_such_job()
-        return edition
+        def look() -> int:
+            edition = self._store.edition(job, owner)
+            if edition is None:
+                raise _no_such_job()
+            return edition
+
+        return self._editions.get((job, owner), look)
 
     def manifest(self, job: str, owner: str | None) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
         status = self.status(job, owner)

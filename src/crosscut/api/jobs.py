@@ -83,7 +83,7 @@ def variations(
     state: VariationStates = None,
     clip: Clip = None,
     cursor: After = 0,
-    limit: Rows = 100,
+    limit: Rows = 50,
 ) -> JsonAnswer:
     """The variations of a job in order of their index."""
     rows, following = within.service.variations(job, caller.owner, state=state, clip=clip, after=cursor, limit=limit)

@@ -68,6 +68,8 @@ def gathered(db: Connection, options: Options, now: float) -> None:
 
 def prepared(db: Connection, key: str, result: Mapping[str, Any] | None, failure: Failure | None) -> None:
     """A source or line has ended: tell every job that waits for it."""
+    waiting = select(needs.c.job).where(needs.c.key == key, needs.c.state == "wait")
+    db.execute(update(jobs).where(jobs.c.id.in_(waiting)).values(version=jobs.c.version + 1))
     db.execute(
         update(needs)
         .where(needs.c.key == key, needs.c.state == "wait")
