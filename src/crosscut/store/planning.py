@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
 
-from crosscut.store import batches, places, queue, reading
+from crosscut.store import batches, outcomes, places, queue, reading
 from crosscut.store.schema import boxes, jobs, needs, slots, work
 from crosscut.wants import request_of, wants
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from crosscut.store.schema import AnyRow
     from crosscut.units import Failure, JobRecord
     from crosscut.wants import Want
-
-REASONS_KEPT = 20
 
 OUTLINE = ("formats", "formats_reason", "notes", "refused")
 """Of the estimate, what a status tells."""
@@ -275,7 +273,7 @@ def count_doomed(db: Connection, job: str, grid: Grid) -> None:
     for reason, count in json.loads(told.rescued).items():
         reasons[reason] = reasons.get(reason, 0) - count
         total -= count
-    kept = dict(sorted(filter(itemgetter(1), reasons.items()), key=lambda one: -one[1])[:REASONS_KEPT])
+    kept = dict(sorted(filter(itemgetter(1), reasons.items()), key=lambda one: -one[1])[: outcomes.REASONS_KEPT])
     document = json.dumps({"made": errors.get("made", {}), "doomed": kept})
     db.execute(update(jobs).where(jobs.c.id == job).values(doomed=total, errors=document))
 

@@ -12,7 +12,7 @@ from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
 from crosscut.units import Found, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
@@ -103,10 +103,6 @@ def found(db: Connection, job: str) -> list[Found]:
         Found(row.kind, row.name, json.loads(row.result) if row.result else None, row.error)
         for row in db.execute(query)
     ]
-
-
-def failed_needs(db: Connection, job: str) -> list[str]:
-    return list(db.scalars(select(needs.c.error).where(needs.c.job == job, needs.c.state == "failed")))
 
 
 def broken(db: Connection, job: str) -> dict[tuple[int, int, int], str]:
@@ -220,7 +216,3 @@ def metrics(db: Connection, now: float) -> dict[str, Any]:
         "backlog": int(backlog or 0),
         "totals": known,
     }
-
-
-def as_document(text: str | None) -> Mapping[str, Any] | None:
-    return None if text is None else json.loads(text)
