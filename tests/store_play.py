@@ -49,6 +49,11 @@ def broken(code: str = "not_found", *, retryable: bool = False, **more: Any) -> 
     return Failure("fetch", code, f"it is {code}", retryable=retryable, **more)
 
 
+def leased(store: Store, lane: Lane) -> tuple[int, int] | None:
+    """The next unit and its attempt."""
+    return next(iter(store.lease(lane, lambda *_out: 1)), None)
+
+
 @dataclass
 class Play:
     """`copied` clips need no encoding; `trouble` may answer a unit in another way (None: as usual)."""
@@ -60,8 +65,8 @@ class Play:
     """(kind, what) of everything that was worked on, in order."""
 
     def lease(self, lane: Lane, worker: str = "w1") -> Unit | None:
-        leased = self.store.lease(lane)
-        return leased and self.store.start(*leased, worker)
+        given = leased(self.store, lane)
+        return given and self.store.start(*given, worker)
 
     def settle(self) -> None:
         self.store.admit()

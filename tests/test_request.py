@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crosscut.errors import RequestError
-from crosscut.fields import RequestLimits
+from crosscut.fields import PLAIN_LINK, RequestLimits, _check_link
 from crosscut.request import Block, Line, Request, Webhook, parse_request
 
 relaxed = settings(deadline=None, max_examples=150)
@@ -172,6 +172,20 @@ def test_other_links_are_refused_by_place_without_repeating_them(link: str, word
     assert words in said
     assert "secret" not in said
     assert refusal(body(audio_blocks={"m": [link]})).startswith("audio_blocks.m[0] ")
+
+
+@relaxed
+@given(st.from_regex(PLAIN_LINK, fullmatch=True))
+@example("https://a@b/")
+@example("http://a:0/")
+@example("http://a\\b/")
+def test_what_passes_as_a_plain_link_would_pass_every_check(link: str) -> None:
+    if PLAIN_LINK.fullmatch(link):
+        assert link.isascii()
+        assert link.isprintable()
+        _check_link(link)
+    else:
+        refusal(body(video_blocks={"hooks": [link]}))
 
 
 @pytest.mark.parametrize("path", ["a b.mp4", "./x:y.mp4", "/abs/x.mp4", "C:\\x.mp4", "~/x.mp4", "100%.mp4"])

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from crosscut.store import Store
 from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
 from crosscut.units import Outcome, Output
-from store_play import Clock, Play, body, broken, options, submission
+from store_play import Clock, Play, body, broken, leased, options, submission
 
 POSTGRES = os.environ.get("CROSSCUT_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
 
@@ -66,7 +66,7 @@ def store(url, clock):
 
 
 def _row(store, job):
-    return store.owned(job, None)
+    return store.whole(job, None)
 
 
 def _indexes(store, job):
@@ -264,10 +264,10 @@ def test_a_doubled_message_starts_nothing(store):
     store.submit(submission(body(1)))
     play = Play(store)
     play.settle()
-    leased = store.lease("network")
-    assert store.start(*leased, "w1") is not None
-    assert store.start(*leased, "w2") is None
-    assert store.start(*leased, "w1") is None
+    given = leased(store, "network")
+    assert store.start(*given, "w1") is not None
+    assert store.start(*given, "w2") is None
+    assert store.start(*given, "w1") is None
 
 
 def test_a_late_result_is_thrown_away(store, clock):
@@ -286,8 +286,8 @@ def test_a_lost_message_is_sent_again(store, clock):
     job = store.submit(submission(body(2))).id
     play = Play(store)
     play.settle()
-    assert store.lease("network") is not None
-    assert store.lease("network") is not None
+    assert leased(store, "network") is not None
+    assert leased(store, "network") is not None
     clock.now += 61
     store.reap()
     play.run()
@@ -518,13 +518,32 @@ def test_a_slow_job_leaves_something_to_the_next(url, clock):
     store = Store(url, options(downloads=3), clock)
     store.submit(submission(body(9, task="slow")))
     store.admit()
-    in_hand = [store.lease("network") for _ in range(5)]
+    in_hand = [leased(store, "network") for _ in range(5)]
     assert in_hand.count(None) == 2
     late = store.submit(submission(body(1, task="late"))).id
     store.admit()
-    unit = store.start(*store.lease("network"), "w")
+    unit = store.start(*leased(store, "network"), "w")
     assert unit.job == late
     store.close()
+
+
+def test_one_look_hands_out_in_turn_between_jobs_and_as_many_as_there_is_room_for(store):
+    jobs_in = [store.submit(submission(body(4, task=str(task)))).id for task in range(2)]
+    store.admit()
+    asked = []
+
+    def room(*out):
+        asked.append(out)
+        return 5
+
+    given = store.lease("network", room)
+    assert (asked, len(given), len(set(given))) == ([(0, 0)], 5, 5)
+    assert [store.start(*one, "w").job for one in given] == [*jobs_in, *jobs_in, jobs_in[0]]
+    given = store.lease("network", room)
+    assert (asked[1:], len(given)) == ([(0, 5)], 3)
+    assert [store.start(*one, "w").job for one in given] == [jobs_in[1], jobs_in[0], jobs_in[1]]
+    assert store.lease("network", room) == []
+    assert store.lease("network", lambda *_: 0) == []
 
 
 def test_who_has_nothing_inside_never_waits_for_others(url, clock):

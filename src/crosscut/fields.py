@@ -25,6 +25,9 @@ PASSTHROUGH = 1_000
 DESTINATION = 1_000
 """Most characters of the place in which the task's folder is made."""
 
+PLAIN_LINK = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::[1-9][0-9]{0,3})?/[!-\[\]-~]*")
+"""What most links look like, and nothing that could be wrong with one: requests hold hundreds."""
+
 
 @dataclass(frozen=True)
 class RequestLimits:
@@ -106,6 +109,8 @@ def _source(text: str, info: ValidationInfo) -> str:
         raise problem(f"is empty; give {wanted}")
     if len(text) > context.limits.url:
         raise problem(f"is longer than {context.limits.url:,} characters; use a shorter link")
+    if PLAIN_LINK.fullmatch(text):
+        return text
     if _has_control(text):
         raise problem("holds a line break, tab or another control character; remove it")
     if text.startswith("source:"):

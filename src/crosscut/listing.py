@@ -35,7 +35,7 @@ class Listing:
         self._record = record
 
     def page(self, state: str | None, clip: str | None, after: int, limit: int) -> Page:
-        if not self._row.planned:
+        if not self._row.edition:
             return [], None
         with self._previews.studio(self._row.id, self._row.edition, self._record) as studio:
             # What failed for want of a clip has no row of its own.
@@ -45,7 +45,7 @@ class Listing:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The manifest's."""
-        if not self._row.planned:
+        if not self._row.edition:
             return
         broken = self._store.read(lambda db: reading.broken(db, self._row.id))
         with self._previews.studio(self._row.id, self._row.edition, self._record) as studio:

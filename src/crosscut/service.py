@@ -19,7 +19,6 @@ from crosscut.request import parse_request
 from crosscut.status import summary
 from crosscut.store import Submission, access, reading
 from crosscut.store.jobs import record_of
-from crosscut.store.schema import jobs as jobs_table
 from crosscut.strictjson import read_json
 from crosscut.wants import request_of
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from crosscut.previews import Previews
     from crosscut.request import Request
     from crosscut.store import Store
+    from crosscut.units import JobRecord
     from crosscut.uploads import Uploads
 
 
@@ -151,7 +151,7 @@ class Service:
             )
 
     def extend(self, job: str, owner: str | None, body: bytes | Mapping[str, Any]) -> dict[str, Any]:
-        row = self._row(job, owner)
+        row = self._whole(job, owner)
         document = self._read(body)
         record = record_of(row)
         if row.plan is None or row.state == "cancelled":
@@ -214,7 +214,7 @@ class Service:
 
     def status(self, job: str, owner: str | None) -> dict[str, Any]:
         def look(db: Any) -> dict[str, Any] | None:
-            row = reading.owned(db, job, owner, reading.SUMMARY)
+            row = reading.owned(db, job, owner)
             if row is None:
                 return None
             return summary(row, self._store.clock()) | {
@@ -272,13 +272,13 @@ class Service:
         row = self._store.read(lambda db: reading.owned(db, job, owner, reading.LIGHT))
         if row is None:
             raise _no_such_job()
-        return Listing(self._store, self._previews, row, lambda: record_of(self._row(job, owner)))
+        return Listing(self._store, self._previews, row, self._record(job, owner))
 
     def playable(self, job: str, owner: str | None, index: int) -> Playable:
-        return self._previews.playable(job, self._edition(job, owner), index, lambda: record_of(self._row(job, owner)))
+        return self._previews.playable(job, self._edition(job, owner), index, self._record(job, owner))
 
     def poster(self, job: str, owner: str | None, index: int) -> tuple[bytes, str]:
-        return self._previews.poster(job, self._edition(job, owner), index, lambda: record_of(self._row(job, owner)))
+        return self._previews.poster(job, self._edition(job, owner), index, self._record(job, owner))
 
     def _edition(self, job: str, owner: str | None) -> int:
         def look() -> int:
@@ -296,9 +296,7 @@ class Service:
 
     def plan(self, job: str, owner: str | None) -> dict[str, Any]:
         """What the job makes and costs, in the words of the plan command; NotReadyError before it is known."""
-        row = self._store.read(lambda db: reading.owned(db, job, owner, [jobs_table.c.estimate]))
-        if row is None:
-            raise _no_such_job()
+        row = self._whole(job, owner)
         if row.estimate is None:
             raise NotReadyError(
                 "this job's clips are still being looked at: ask again in a moment",
@@ -348,10 +346,19 @@ class Service:
         self._previews.tidy()
 
     def _row(self, job: str, owner: str | None) -> Any:
-        row = self._store.owned(job, owner)
-        if row is None:
-            raise _no_such_job()
-        return row
+        return _there(self._store.owned(job, owner))
+
+    def _record(self, job: str, owner: str | None) -> Callable[[], JobRecord]:
+        return lambda: record_of(self._whole(job, owner))
+
+    def _whole(self, job: str, owner: str | None) -> Any:
+        return _there(self._store.whole(job, owner))
+
+
+def _there(row: Any) -> Any:
+    if row is None:
+        raise _no_such_job()
+    return row
 
 
 def _no_such_job() -> NotFoundError:

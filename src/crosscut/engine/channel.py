@@ -4,7 +4,7 @@
                          ("unit", ticket, unit, attempt)  ("forget", job)  ("drain",)
                          ("answer", number, good, value or error)
     worker -> executor   ("ready", pid)  ("broken", reason)   one of them, once, before anything but log lines
-                         ("done", ticket)  ("log", line)
+                         ("done", ticket)  ("log", lines)
                          ("call", number, name, arguments)   of the ledger
 
 Both sides are ours and of one version, so that values travel as they are.

@@ -254,9 +254,9 @@ class EmbeddedExecutor:
                     worker.send("answer", number, *answer)
                 except Exception as error:  # noqa: BLE001 - the value cannot travel
                     worker.send("answer", number, False, unanswered(error))
-            case ("log", line):
+            case ("log", lines):
                 with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more
-                    self._lines.msg(line)
+                    self._lines.msg(lines)
             case ("done", ticket):
                 with self._lock:
                     worker.begun.discard(worker.hands.pop(ticket))

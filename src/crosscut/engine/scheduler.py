@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 REST_SECONDS = 0.2
 """Between two looks when nobody wakes us."""
 
+LEAST_SECONDS = 0.02
+"""Between two looks however often we are woken: what comes meanwhile is looked at together."""
+
 REAP_SECONDS = 1.0
 UPKEEP_SECONDS = 60.0
 
@@ -75,6 +78,7 @@ class Scheduler:
                 # One odd job must not keep all others waiting.
                 self._log.exception("scheduler stumbles")
                 self._stopped.wait(1.0)
+            self._stopped.wait(LEAST_SECONDS)
             self._news.wait(REST_SECONDS)
 
     def tick(self) -> None:
@@ -93,7 +97,8 @@ class Scheduler:
         self._store.advance()
         self._let_go()
         for lane in get_args(Lane):
-            self._hand_out(lane)
+            if not self._stopped.is_set():
+                self._hand_out(lane)
         self.tell()
         self._beaten = time.monotonic()
 
@@ -104,13 +109,8 @@ class Scheduler:
             self._executor.forget(job)
 
     def _hand_out(self, lane: Lane) -> None:
-        for _ in range(self._executor.slots(lane, *self._store.counts(lane))):
-            if self._stopped.is_set():
-                return
-            leased = self._store.lease(lane)
-            if leased is None:
-                return
-            self._executor.submit(*leased, lane)
+        for unit, attempt in self._store.lease(lane, lambda *out: self._executor.slots(lane, *out)):
+            self._executor.submit(unit, attempt, lane)
 
     def tell(self) -> None:
         """Announce what has come to pass: first failures, ends."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import logging
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, cast
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from crosscut.engine.channel import Message
     from crosscut.units import Ledger, Outcome, Unit
+
+LOG_SECONDS = 0.1
+"""How long a line of the log may wait for others."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,20 +58,32 @@ def factory_named(path: str) -> Factory:
 
 
 class LineLog(io.TextIOBase):
-    """A text stream that passes on whole lines, those of each thread by themselves."""
+    """A text stream that keeps whole lines, those of each thread by themselves, until they are passed on.
+
+    Many at once: whoever reads them has other things to do.
+    """
 
     def __init__(self, take: Callable[[str], None]) -> None:
+        """`take` gets lines with the breaks between them, never nothing."""
         self._take = take
         self._begun = threading.local()
+        self._lock = threading.Lock()
+        self._lines: list[str] = []
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
         *lines, self._begun.text = (getattr(self._begun, "text", "") + text).split("\n")
-        for line in lines:
-            self._take(line)
+        with self._lock:
+            self._lines += lines
         return len(text)
+
+    def pass_on(self) -> None:
+        with self._lock:
+            lines, self._lines = self._lines, []
+            if lines:
+                self._take("\n".join(lines))
 
 
 class Worker:
@@ -79,16 +96,19 @@ class Worker:
         self._crew: Crew
         self._pool = ThreadPoolExecutor(self._at_once, "unit")
         self._drain = threading.Event()
+        self._log = LineLog(lambda lines: self._channel.send(("log", lines)))
 
     def run(self) -> int:
         """Work until told to drain; the exit code. Whenever the executor is gone this process ends on the spot."""
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
-        log = cast("TextIO", LineLog(lambda line: self._channel.send(("log", line))))
+        threading.Thread(target=self._pass_on, name="log", daemon=True).start()
+        log = cast("TextIO", self._log)
         logging.basicConfig(handlers=[_ToEvents(log)], level=logging.WARNING, force=True)
         try:
             self._crew = factory_named(self._factory)(self._arguments, log)
         except BaseException as error:
             logger.exception("a worker could not be set up")
+            self._log.pass_on()
             self._channel.send(("broken", f"{type(error).__name__}: {error}"))
             return 1
         self._channel.send(("ready", os.getpid()))
@@ -98,6 +118,7 @@ class Worker:
             self._crew.close()
         except Exception:
             logger.exception("a worker could not be closed in order")
+        self._log.pass_on()
         return 0
 
     def _listen(self) -> None:
@@ -124,7 +145,14 @@ class Worker:
         except Exception:
             logger.exception("a unit was left to its lease")
         finally:
+            self._log.pass_on()
             self._channel.send(("done", ticket))
+
+    def _pass_on(self) -> None:
+        with contextlib.suppress(OSError):  # nobody is there any more: `_listen` sees it too
+            while True:
+                time.sleep(LOG_SECONDS)
+                self._log.pass_on()
 
     def _forget(self, job: str) -> None:
         try:

@@ -16,6 +16,7 @@ from crosscut.store import batches, jobs, outcomes, places, planning, queue, rea
 from crosscut.store.database import Database
 from crosscut.store.jobs import Submission, Submitted
 from crosscut.store.options import Options
+from crosscut.store.schema import documents
 from crosscut.store.schema import jobs as job_table
 from crosscut.wants import request_of, wants
 
@@ -71,7 +72,7 @@ class Store:
 
     def job(self, job: str) -> JobRecord | None:
         with self.database.begin() as db:
-            row = reading.owned(db, job, None)
+            row = reading.whole(db, job, None)
             return jobs.record_of(row) if row else None
 
     def found(self, job: str) -> list[Found]:
@@ -136,20 +137,16 @@ class Store:
         with self.database.begin() as db:
             planning.ending(db, self.options, self.clock())
 
-    def counts(self, lane: Lane) -> tuple[int, int]:
-        """Units of `lane` that are queued and running."""
+    def lease(self, lane: Lane, room: Callable[[int, int], int]) -> list[tuple[int, int]]:
+        """Hand out units of `lane`: (unit, attempt). `room` says how many, from how many are queued and running."""
+        most = self.options.most_in_hand(lane)
         with self.database.begin() as db:
-            return queue.counts(db, lane)
-
-    def lease(self, lane: Lane) -> tuple[int, int] | None:
-        """Hand out the next unit of `lane`: (unit, attempt)."""
-        with self.database.begin() as db:
-            return queue.lease(db, lane, self.clock(), self.options.lease_seconds, self.options.most_in_hand(lane))
+            return queue.lease(db, lane, room, self.clock(), self.options.lease_seconds, most)
 
     def reap(self) -> list[str]:
         """Take back what was lost; the workers that are silent or hung, to be ended."""
         with self.database.begin() as db:
-            planning.rearm(db, lambda job: jobs.record_of(reading.owned(db, job, None)), self.options, self.clock())
+            planning.rearm(db, lambda job: jobs.record_of(reading.whole(db, job, None)), self.options, self.clock())
             queue.expired(db, self.clock())
             silent = results.silent(db, self._grid_of(db), self.options, self.clock())
             return silent + queue.hung(db, self.clock())
@@ -197,9 +194,14 @@ class Store:
             return jobs.submit(db, wanted, self.clock())
 
     def owned(self, job: str, owner: str | None) -> AnyRow | None:
-        """The job's whole row, None when it is not that owner's."""
+        """The job's row, None when it is not that owner's."""
         with self.database.begin() as db:
             return reading.owned(db, job, owner)
+
+    def whole(self, job: str, owner: str | None) -> AnyRow | None:
+        """The job's row with its documents, None when it is not that owner's."""
+        with self.database.begin() as db:
+            return reading.whole(db, job, owner)
 
     def version(self, job: str, owner: str | None) -> int | None:
         with self.database.begin() as db:
@@ -224,13 +226,8 @@ class Store:
     def extend(self, job: str, edition: int, addition: Mapping[str, Any], total: int) -> bool:
         """False: it changed since it was looked at, or is not at a point where it can grow."""
         with self.database.begin() as db:
-            row = db.execute(select(job_table).where(job_table.c.id == job).with_for_update()).one()
-            if (
-                row.edition != edition
-                or row.phase not in ("make", "ended")
-                or row.plan is None
-                or row.state == "cancelled"
-            ):
+            row = db.execute(reading.entire().where(job_table.c.id == job).with_for_update(of=job_table)).one()
+            if row.edition != edition or row.phase not in ("make", "ended") or row.state == "cancelled":
                 return False
             jobs.extend(db, row, addition, total)
             return True
@@ -257,7 +254,8 @@ class Store:
 
     def _grid_of(self, db: Connection) -> Callable[[str], Grid]:
         def grid_of(job: str) -> Grid:
-            row = db.execute(select(job_table.c.edition, job_table.c.grid).where(job_table.c.id == job)).one()
+            columns = reading.entire().with_only_columns(job_table.c.edition, documents.c.grid)
+            row = db.execute(columns.where(job_table.c.id == job)).one()
             return self._grid(job, row.edition, row.grid)
 
         return grid_of

@@ -26,5 +26,15 @@ def insert_or_replace(db: Connection, table: Table, rows: Sequence[dict[str, Any
         db.execute(statement.on_conflict_do_update(index_elements=key, set_=fresh), rows)
 
 
+def insert_or_add(
+    db: Connection, table: Table, rows: Sequence[dict[str, Any]], key: Sequence[str], column: str
+) -> None:
+    """Insert all; where there is a row with the same `key` columns, what is in `column` is added to it."""
+    if rows:
+        statement = _insert(db, table)
+        grown = {column: table.c[column] + statement.excluded[column]}
+        db.execute(statement.on_conflict_do_update(index_elements=key, set_=grown), rows)
+
+
 def _insert(db: Connection, table: Table) -> Any:
     return (sqlite if db.dialect.name == "sqlite" else postgresql).insert(table)

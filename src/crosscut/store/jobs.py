@@ -11,12 +11,12 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import delete, exists, func, or_, select, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 
 from crosscut.grid import Grid
-from crosscut.store import places, queue
+from crosscut.store import places, queue, reading
 from crosscut.store.bulk import insert_new
-from crosscut.store.schema import boxes, jobs, needs, outputs, slots, work
+from crosscut.store.schema import boxes, documents, jobs, needs, outputs, slots, work
 from crosscut.store.schema import places as places_table
 from crosscut.units import JobRecord
 
@@ -70,7 +70,6 @@ def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
         "state": "queued",
         "phase": "queued",
         "created": now,
-        "body": json.dumps(wanted.body),
         "local": wanted.local,
         "base": wanted.base,
         "destination": wanted.destination,
@@ -84,12 +83,19 @@ def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
     }
     insert_new(db, jobs, [row], ["owner", "idempotency_key"])
     if wanted.idempotency_key is None:
+        _keep_body(db, job, wanted)
         return Submitted(job, created=True, same=True)
     known = select(jobs.c.id, jobs.c.idempotency_hash).where(
         jobs.c.owner == wanted.owner, jobs.c.idempotency_key == wanted.idempotency_key
     )
     there = db.execute(known).one()
+    if there.id == job:
+        _keep_body(db, job, wanted)
     return Submitted(there.id, created=there.id == job, same=there.idempotency_hash == wanted.idempotency_hash)
+
+
+def _keep_body(db: Connection, job: str, wanted: Submission) -> None:
+    db.execute(insert(documents).values(job=job, body=json.dumps(wanted.body)))
 
 
 def place_of(destination: str, folder: str) -> str:
@@ -97,6 +103,7 @@ def place_of(destination: str, folder: str) -> str:
 
 
 def record_of(row: AnyRow) -> JobRecord:
+    """From a row of `reading.entire`."""
     return JobRecord(
         id=row.id,
         owner=row.owner,
@@ -128,7 +135,7 @@ def next_in(db: Connection, most: int) -> AnyRow | None:
     head = min(able, key=lambda one: (inside.get(one.owner, 0), one.seq), default=None)
     if head is None:
         return None
-    return db.execute(select(jobs).where(jobs.c.seq == head.seq)).one()
+    return db.execute(reading.entire().where(jobs.c.seq == head.seq)).one()
 
 
 def cancel(db: Connection, job: str, now: float) -> bool:
@@ -141,7 +148,7 @@ def cancel(db: Connection, job: str, now: float) -> bool:
     if not changed:
         return False
     db.execute(
-        update(jobs).where(jobs.c.id == job, jobs.c.phase == "queued", jobs.c.plan.is_(None)).values(phase="ended")
+        update(jobs).where(jobs.c.id == job, jobs.c.phase == "queued", jobs.c.edition == 0).values(phase="ended")
     )
     _want_nothing(db, job)
     db.execute(delete(work).where(work.c.job == job, work.c.kind == "plan", work.c.state != "done"))
@@ -161,7 +168,7 @@ def _want_nothing(db: Connection, job: str) -> None:
 
 def fail(db: Connection, job: str, reason: str, now: float) -> None:
     """What is to be planned cannot be: the job ends, or goes on with what an earlier plan holds."""
-    row = db.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
+    row = db.execute(reading.entire().where(jobs.c.id == job).with_for_update(of=jobs)).one_or_none()
     if row is None or row.phase == "ended" or row.state == "cancelled":
         return
     planned = Grid.of(json.loads(row.grid)) if row.grid else ()
@@ -241,13 +248,13 @@ def retry(db: Connection, row: AnyRow, now: float) -> dict[str, int]:
 
 
 def extend(db: Connection, row: AnyRow, addition: Mapping[str, Any], total: int) -> None:
-    """Keep the addition; the job is let in again, for its plan to take in what is new."""
+    """Keep the addition; the job is let in again, for its plan to take in what is new. `row` is of `reading.entire`."""
     extensions = [*json.loads(row.extensions), addition]
+    db.execute(update(documents).where(documents.c.job == row.id).values(extensions=json.dumps(extensions)))
     db.execute(
         update(jobs)
         .where(jobs.c.id == row.id)
         .values(
-            extensions=json.dumps(extensions),
             total=total,
             state="running",
             phase="queued",
@@ -265,7 +272,7 @@ def remove(db: Connection, row: AnyRow) -> None:
     _want_nothing(db, row.id)
     # What is done but not folded still counts for the totals.
     db.execute(delete(work).where(work.c.job == row.id, work.c.kind.not_in(queue.PREPARATIONS), work.c.state != "done"))
-    for table in (needs, slots, boxes, places_table):
+    for table in (documents, needs, slots, boxes, places_table):
         db.execute(delete(table).where(table.c.job == row.id))
     db.execute(delete(outputs).where(outputs.c.job == row.seq))
     db.execute(delete(jobs).where(jobs.c.id == row.id))

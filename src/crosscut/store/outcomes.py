@@ -7,11 +7,12 @@ row is fought over.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import delete, select, update
 
-from crosscut.store.bulk import insert_or_replace
+from crosscut.store.bulk import insert_or_add, insert_or_replace
 from crosscut.store.schema import jobs, outputs, totals, work
 from crosscut.units import Failure, Output
 
@@ -83,39 +84,41 @@ def fold(db: Connection, now: float) -> bool:
     by_job: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_job.setdefault(row.job, []).append(json.loads(row.done))
+    grown: defaultdict[tuple[str, str], float] = defaultdict(float)
     for job in sorted(by_job):
-        _fold_job(db, job, by_job[job], now)
+        _fold_job(db, job, by_job[job], grown, now)
+    _grow(db, grown)
     if rows:
         db.execute(delete(work).where(work.c.id.in_([row.id for row in rows])))
     return bool(rows)
 
 
-def _fold_job(db: Connection, job: str, done: list[dict[str, Any]], now: float) -> None:
+def _fold_job(
+    db: Connection, job: str, done: list[dict[str, Any]], grown: defaultdict[tuple[str, str], float], now: float
+) -> None:
     kept = select(jobs.c.spent, jobs.c.meters, jobs.c.errors, jobs.c.making)
     row = db.execute(kept.where(jobs.c.id == job).with_for_update()).one_or_none()
     spent: dict[str, list[float]] = json.loads(row.spent) if row else {}
     meters: dict[str, float] = json.loads(row.meters) if row else {}
     errors: dict[str, dict[str, int]] = {"made": {}, "doomed": {}} | (json.loads(row.errors) if row else {})
     added = dict.fromkeys(("ok", "kept", "failed"), 0)
-    grown: dict[tuple[str, str], float] = {}
     for one in done:
         for stage, (count, seconds) in one["spent"].items():
             total = spent.setdefault(stage, [0, 0.0])
             total[0] += count
             total[1] += seconds
             for name, value in (("stage_count", count), ("stage_seconds", seconds)):
-                grown[name, stage] = grown.get((name, stage), 0.0) + value
+                grown[name, stage] += value
         for name, value in one["meters"].items():
             meters[name] = meters.get(name, 0.0) + value
-            grown["meter", name] = grown.get(("meter", name), 0.0) + value
+            grown["meter", name] += value
         for name in added:
             added[name] += one.get(name, 0)
         for reason, count in one.get("errors", {}).items():
             if reason in errors["made"] or len(errors["made"]) < REASONS_KEPT:
                 errors["made"][reason] = errors["made"].get(reason, 0) + count
     for name in ("ok", "kept", "failed"):
-        if added[name]:
-            grown["variations", name] = added[name]
+        grown["variations", name] += added[name]
     if row is not None:
         db.execute(
             update(jobs)
@@ -129,13 +132,9 @@ def _fold_job(db: Connection, job: str, done: list[dict[str, Any]], now: float) 
                 version=jobs.c.version + 1,
             )
         )
-    for (name, label), value in sorted(grown.items()):
-        grow(db, name, label, value)
 
 
-def grow(db: Connection, name: str, label: str, value: float) -> None:
-    """Add to a total of the whole installation."""
-    here = and_(totals.c.name == name, totals.c.label == label)
-    changed = db.execute(update(totals).where(here).values(value=totals.c.value + value)).rowcount
-    if not changed:
-        db.execute(insert(totals).values(name=name, label=label, value=value))
+def _grow(db: Connection, grown: defaultdict[tuple[str, str], float]) -> None:
+    """Add to the totals of the whole installation."""
+    rows = [{"name": name, "label": label, "value": value} for (name, label), value in sorted(grown.items()) if value]
+    insert_or_add(db, totals, rows, ["name", "label"], "value")

@@ -26,7 +26,7 @@ def held() -> Any:
 def contenders(db: Connection) -> list[AnyRow]:
     """For each place that is free, the oldest job that has something to write there: `id`, `destination`, `folder`."""
     free = ~exists().where(places.c.place == jobs.c.place)
-    writing = and_(jobs.c.mode == "make", jobs.c.phase != "ended", jobs.c.plan.is_not(None))
+    writing = and_(jobs.c.mode == "make", jobs.c.phase != "ended", jobs.c.edition > 0)
     able = or_(jobs.c.state == "running", and_(jobs.c.state == "cancelled", jobs.c.ok > 0))
     first = select(func.min(jobs.c.seq)).where(free, writing, able).group_by(jobs.c.place)
     query = select(jobs.c.id, jobs.c.destination, jobs.c.folder).where(jobs.c.seq.in_(first))

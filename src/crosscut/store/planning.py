@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from crosscut.store import batches, outcomes, places, queue, reading
-from crosscut.store.schema import boxes, jobs, needs, slots, work
+from crosscut.store.schema import boxes, documents, jobs, needs, slots, work
 from crosscut.wants import request_of, wants
 
 if TYPE_CHECKING:
@@ -83,19 +83,24 @@ def prepared(db: Connection, key: str, result: Mapping[str, Any] | None, failure
 
 
 def decided(db: Connection, job: AnyRow, result: Mapping[str, Any], grid: Grid, options: Options, now: float) -> None:
-    """Keep the plan; clips that must be encoded get units, those that need nothing open their boxes at once."""
+    """Keep the plan; clips that must be encoded get units, those that need nothing open their boxes at once.
+
+    `job` is a row of `reading.entire`.
+    """
     refused = result["refused"]
     errors = json.loads(job.errors) if not refused else {"made": {}, "doomed": {refused: len(grid)}}
     over = bool(refused) or job.mode == "plan"
     db.execute(
+        update(documents)
+        .where(documents.c.job == job.id)
+        .values(plan=result["plan"], grid=json.dumps(grid.as_json()), estimate=json.dumps(result["estimate"]))
+    )
+    db.execute(
         update(jobs)
         .where(jobs.c.id == job.id)
         .values(
-            plan=result["plan"],
             edition=jobs.c.edition + 1,
             planned=len(json.loads(job.extensions)),
-            grid=json.dumps(grid.as_json()),
-            estimate=json.dumps(result["estimate"]),
             outline=json.dumps({name: result["estimate"].get(name) for name in OUTLINE}),
             total=len(grid),
             errors=json.dumps(errors),
@@ -140,12 +145,14 @@ def _rescue(db: Connection, job: AnyRow, grid: Grid, options: Options, now: floa
 def _place_slots(db: Connection, job: str, result: Mapping[str, Any], grid: Grid, options: Options, now: float) -> None:
     table = select(slots.c.target, slots.c.block, slots.c.choice, slots.c.state).where(slots.c.job == job)
     known = {(row.target, row.block, row.choice): row.state for row in db.execute(table)}
+    order = {place: number for number, place in enumerate(grid.order())}
     rows = [
         {
             "job": job,
             "target": target,
             "block": block,
             "choice": choice,
+            "position": order.get((block, choice), len(order)),
             "key": key,
             "error": problem,
             "state": "failed" if problem else "wait" if key else "ready",
@@ -160,8 +167,7 @@ def _place_slots(db: Connection, job: str, result: Mapping[str, Any], grid: Grid
             )
     if rows:
         db.execute(insert(slots), rows)
-    order = {place: number for number, place in enumerate(grid.order())}
-    rows.sort(key=lambda row: order.get((row["block"], row["choice"]), len(order)))
+    rows.sort(key=itemgetter("position"))
     segments = {row["key"]: result["segments"][row["key"]] for row in rows if row["state"] == "wait"}
     queue.put(
         db,
@@ -285,7 +291,7 @@ def ending(db: Connection, options: Options, now: float) -> None:
     """Jobs of which nothing is left to do, or that were cancelled and have come to rest, get their manifest."""
     running = exists().where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state.in_(("running", "done")))
     at_rest = and_(jobs.c.state == "cancelled", jobs.c.phase.not_in(("close", "ended")), ~running)
-    nothing_made = and_(at_rest, or_(jobs.c.plan.is_(None), jobs.c.ok == 0, jobs.c.mode == "plan"))
+    nothing_made = and_(at_rest, or_(jobs.c.edition == 0, jobs.c.ok == 0, jobs.c.mode == "plan"))
     for job in list(db.scalars(select(jobs.c.id).where(nothing_made))):
         db.execute(update(jobs).where(jobs.c.id == job).values(phase="ended", version=jobs.c.version + 1))
         places.free(db, job)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Float, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from crosscut.store.bulk import insert_new
 from crosscut.store.places import held
@@ -18,9 +20,9 @@ from crosscut.store.schema import destinations, jobs, needs, slots, work
 from crosscut.units import LANES, VERSION, Failure, Outcome, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
     from crosscut.store.schema import AnyRow
     from crosscut.units import Kind, Lane
@@ -87,53 +89,78 @@ def put(db: Connection, units: Sequence[dict[str, Any]]) -> None:
 # Handing out
 
 
-def counts(db: Connection, lane: Lane) -> tuple[int, int]:
-    """How many units of `lane` are queued and running."""
-    found = db.execute(
-        select(work.c.state, func.count())
-        .where(work.c.state.in_(("queued", "running")), work.c.lane == lane)
-        .group_by(work.c.state)
-    )
-    by_state: dict[str, int] = dict(found.all())
-    return by_state.get("queued", 0), by_state.get("running", 0)
+def lease(
+    db: Connection, lane: Lane, room: Callable[[int, int], int], now: float, ttl: float, most: int
+) -> list[tuple[int, int]]:
+    """Hand out as many units as there is `room` for when so many are queued and running: (unit, attempt).
 
-
-def lease(db: Connection, lane: Lane, now: float, ttl: float, most: int) -> tuple[int, int] | None:
-    """Hand out the next unit: of the job with the fewest in hand, then of the one that had its turn longest ago.
-
-    No job has more than `most` in hand, so that there is something left for the next that comes.
+    Each time it is the turn of the job with the fewest in hand, then of the one that had its turn longest ago. No job
+    has more than `most` in hand, so that there is something left for the next that comes.
     """
-    query = (
-        select(work.c.job, func.count())
-        .where(work.c.state.in_(("queued", "running")), work.c.lane == lane)
-        .group_by(work.c.job)
-    )
-    in_hand: dict[str, int] = dict(db.execute(query).all())
-    best: dict[str, tuple[int, int]] = {}
-    for job, rank, unit in _candidates(db, lane, now):
-        if in_hand.get(job, 0) >= most:
-            continue
-        best[job] = min(best.get(job, (rank, unit)), (rank, unit))
-    if not best:
-        return None
-    served: dict[str, float] = dict(db.execute(select(jobs.c.id, jobs.c.served).where(jobs.c.id.in_(best))).all())
-    job = min(best, key=lambda one: (in_hand.get(one, 0), served.get(one, 0.0), best[one]))
-    _, unit = best[job]
-    db.execute(update(jobs).where(jobs.c.id == job).values(served=max(served.values(), default=0.0) + 1.0))
-    attempt = db.scalar(
-        update(work)
-        .where(work.c.id == unit, work.c.state == "ready")
-        .values(state="queued", attempt=work.c.attempt + 1, job=job, lease=now + ttl)
-        .returning(work.c.attempt)
-    )
-    return None if attempt is None else (unit, attempt)
+    out = db.execute(_OUT, {"lane": lane}).all()
+    left = room(*(sum(row.units for row in out if row.state == state) for state in ("queued", "running")))
+    if left <= 0:
+        return []
+    in_hand: Counter[str] = Counter()
+    for row in out:
+        in_hand[row.job] += row.units
+    found = _candidates(db, lane, now)
+    served: dict[str, float] = dict(db.execute(select(jobs.c.id, jobs.c.served).where(jobs.c.id.in_(found))).all())
+    given: list[tuple[int, int]] = []
+    turns: dict[str, float] = {}
+    while len(given) < left:
+        able = [job for job in found if in_hand[job] < most]
+        if not able:
+            break
+        job = min(able, key=lambda one: (in_hand[one], served.get(one, 0.0), found[one]))
+        _, unit = found.pop(job)
+        attempt = db.scalar(_HAND_OUT, {"unit": unit, "to": job, "until": now + ttl})
+        if attempt is not None:
+            given.append((unit, attempt))
+            in_hand[job] += 1
+            served[job] = turns[job] = max(served.values(), default=0.0) + 1.0
+        found |= _candidates(db, lane, now, job)
+    if turns:
+        db.execute(_SERVED, [{"at": job, "turn": turn} for job, turn in turns.items()])
+    return given
 
 
-def _candidates(db: Connection, lane: Lane, now: float) -> list[tuple[str, int, int]]:
-    """For each job (job, rank, unit): its own units come before preparations, both oldest first."""
+_OUT = (
+    select(work.c.job, work.c.state, func.count().label("units"))
+    .where(work.c.state.in_(("queued", "running")), work.c.lane == bindparam("lane"))
+    .group_by(work.c.job, work.c.state)
+)
+_HAND_OUT = (
+    update(work)
+    .where(work.c.id == bindparam("unit"), work.c.state == "ready")
+    .values(state="queued", attempt=work.c.attempt + 1, job=bindparam("to"), lease=bindparam("until"))
+    .returning(work.c.attempt)
+)
+_SERVED = update(jobs).where(jobs.c.id == bindparam("at")).values(served=bindparam("turn"))
+
+
+def _candidates(db: Connection, lane: Lane, now: float, job: str | None = None) -> dict[str, tuple[int, int]]:
+    """For each job, or that one: the (rank, unit) that is next; its own units come before preparations."""
+    calm = lane == "network" and _suspect_out(db, lane)
+    told = {"now": now} | ({} if job is None else {"only": job})
+    found: dict[str, tuple[int, int]] = {}
+    for rank, statement in enumerate(_next_units(lane, calm=calm, one=job is not None)):
+        for candidate, unit in db.execute(statement, told):
+            if unit is not None:
+                found.setdefault(candidate, (rank, unit))
+    return found
+
+
+@cache
+def _next_units(lane: Lane, *, calm: bool, one: bool) -> tuple[Select[Any], Select[Any]]:
+    """Statements for the next unit of each job, of its own and of the preparations it waits for.
+
+    `calm` leaves out those over which a worker died, `one` looks at one job (`only`).
+    """
+    now = bindparam("now", type_=Float)
     ready = and_(work.c.state == "ready", work.c.lane == lane, work.c.not_before <= now, _understood())
-    if lane == "network":
-        ready = and_(ready, or_(work.c.crashes == 0, ~_suspect_out(lane)))
+    if calm:
+        ready = and_(ready, work.c.crashes == 0)
     paused = exists().where(destinations.c.key == jobs.c.place, destinations.c.not_before > now, work.c.kind == "batch")
     own = (
         select(work.c.job, func.min(work.c.id))
@@ -141,30 +168,32 @@ def _candidates(db: Connection, lane: Lane, now: float) -> list[tuple[str, int, 
         .where(ready, work.c.kind.not_in(PREPARATIONS), ~paused, ~stopped(), or_(work.c.kind.not_in(WRITING), held()))
         .group_by(work.c.job)
     )
-    wanted: Sequence[Any] = (
-        (needs, ("source", "speech")),
-        (slots, ("segment",)),
+    wanted = needs if lane == "network" else slots
+    unit = select(work.c.id).where(ready, work.c.key == wanted.c.key).correlate(wanted).scalar_subquery()
+    # One look-up for each job, however many pieces it waits for.
+    first = (
+        select(unit)
+        .where(wanted.c.job == jobs.c.id, wanted.c.state == "wait", unit.is_not(None))
+        .order_by(wanted.c.position)
+        .limit(1)
+        .correlate(jobs)
+        .scalar_subquery()
     )
-    found = [(job, 0, unit) for job, unit in db.execute(own)]
-    for table, kinds in wanted:
-        query = (
-            select(table.c.job, func.min(work.c.id))
-            .join(work, and_(work.c.key == table.c.key, table.c.state == "wait"))
-            .where(ready, work.c.kind.in_(kinds))
-            .group_by(table.c.job)
-        )
-        found += [(job, 1, unit) for job, unit in db.execute(query)]
-    return found
+    live = and_(jobs.c.phase != "ended", or_(jobs.c.phase != "queued", jobs.c.edition > 0))
+    shared = select(jobs.c.id, first).where(live)
+    if one:
+        return own.where(work.c.job == bindparam("only")), shared.where(jobs.c.id == bindparam("only"))
+    return own, shared
 
 
-def _suspect_out(lane: Lane) -> Any:
+def _suspect_out(db: Connection, lane: Lane) -> bool:
     """Whether a unit over which a worker died is in hand again.
 
     Where a worker has several in hand, those that it died over go one after the other, so that the one that is to
     blame ends up without company.
     """
-    other = work.alias()
-    return exists().where(other.c.lane == lane, other.c.state.in_(("queued", "running")), other.c.crashes > 0)
+    out = exists().where(work.c.lane == lane, work.c.state.in_(("queued", "running")), work.c.crashes > 0)
+    return bool(db.scalar(select(out)))
 
 
 def _understood() -> Any:
@@ -191,10 +220,11 @@ def start(db: Connection, unit: int, attempt: int, worker: str, now: float, ttl:
         foreign = and_(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued", ~_understood())
         db.execute(_unassigned(now).where(foreign).values(not_before=now + FOREIGN_PAUSE))
         return None
-    if row.kind in ("batch", "plan") and db.scalar(select(jobs.c.state).where(jobs.c.id == row.job)) == "cancelled":
+    state = db.scalar(select(jobs.c.state).where(jobs.c.id == row.job))
+    if row.kind in ("batch", "plan") and state == "cancelled":
         db.execute(_unassigned(now).where(work.c.id == unit))
         return None
-    if row.kind not in ("webhook", "manifest"):
+    if row.kind not in ("webhook", "manifest") and state == "queued":
         begun = update(jobs).where(jobs.c.id == row.job, jobs.c.state == "queued")
         db.execute(begun.values(state="running", started=now, version=jobs.c.version + 1))
     return Unit(unit, attempt, row.kind, row.job, json.loads(row.payload))

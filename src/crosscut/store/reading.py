@@ -8,24 +8,16 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, distinct, func, or_, select
 
 from crosscut.store import outcomes, queue
-from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
+from crosscut.store.schema import documents, jobs, needs, outputs, slots, totals, work
 from crosscut.units import Found, Output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
     from crosscut.fields import Event
     from crosscut.store.schema import AnyRow
-
-SUMMARY = tuple(
-    column
-    for column in jobs.c
-    if column.name not in ("body", "extensions", "plan", "grid", "estimate", "base", "webhook")
-)
-"""What a list shows; documents are left where they are."""
-
 
 LIGHT = (
     jobs.c.seq,
@@ -34,7 +26,6 @@ LIGHT = (
     jobs.c.total,
     jobs.c.doomed,
     jobs.c.edition,
-    jobs.c.plan.is_not(None).label("planned"),
 )
 """What a look at variations needs."""
 
@@ -45,11 +36,23 @@ def owned(db: Connection, job: str, owner: str | None, columns: Sequence[Any] = 
     return db.execute(query if owner is None else query.where(jobs.c.owner == owner)).one_or_none()
 
 
+def entire() -> Select[Any]:
+    """Jobs with their documents."""
+    texts = [column for column in documents.c if column.name != "job"]
+    return select(jobs, *texts).join(documents, documents.c.job == jobs.c.id)
+
+
+def whole(db: Connection, job: str, owner: str | None) -> AnyRow | None:
+    """The job with its documents, if it is that owner's; `owner` None is everybody."""
+    query = entire().where(jobs.c.id == job)
+    return db.execute(query if owner is None else query.where(jobs.c.owner == owner)).one_or_none()
+
+
 def listed(
     db: Connection, owner: str | None, state: str | None, task_name: str | None, before: int | None, limit: int
 ) -> list[AnyRow]:
     """Jobs, latest first."""
-    query = select(*SUMMARY).order_by(jobs.c.seq.desc()).limit(limit)
+    query = select(jobs).order_by(jobs.c.seq.desc()).limit(limit)
     for value, condition in (
         (owner, jobs.c.owner == owner),
         (state, jobs.c.state == state),
@@ -113,7 +116,7 @@ def broken(db: Connection, job: str) -> dict[tuple[int, int, int], str]:
 
 
 def estimate(db: Connection, job: str) -> dict[str, Any] | None:
-    text = db.scalar(select(jobs.c.estimate).where(jobs.c.id == job))
+    text = db.scalar(select(documents.c.estimate).where(documents.c.job == job))
     found: dict[str, Any] | None = json.loads(text) if text else None
     return found
 

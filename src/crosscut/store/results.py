@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from crosscut.store import outcomes, planning, queue
+from crosscut.store import outcomes, planning, queue, reading
 from crosscut.store.jobs import fail, record_of
 from crosscut.store.schema import jobs
 from crosscut.units import Outcome, Output
@@ -85,7 +85,7 @@ def _succeeded(
     elif row.kind == "manifest":
         planning.over(db, row.job, outcome.result.get("problem"), now)
     elif row.kind == "plan":
-        job = db.execute(select(jobs).where(jobs.c.id == row.job).with_for_update()).one_or_none()
+        job = db.execute(reading.entire().where(jobs.c.id == row.job).with_for_update(of=jobs)).one_or_none()
         if job is not None and job.phase == "plan" and job.state != "cancelled":
             grid = request_of(record_of(job)).grid(outcome.result["targets"])
             planning.decided(db, job, outcome.result, grid, options, now)

@@ -42,8 +42,6 @@ jobs = Table(
     Column("making", Float(53)),
     Column("made_before", BigInteger, nullable=False, default=0),
     Column("ended", Float(53)),
-    Column("body", Text, nullable=False),
-    Column("extensions", Text, nullable=False, default="[]"),
     Column("planned", Integer, nullable=False, default=0),
     Column("local", Boolean, nullable=False),
     Column("base", Text),
@@ -52,10 +50,7 @@ jobs = Table(
     Column("place", String(64), nullable=False),
     Column("idempotency_key", String(255)),
     Column("idempotency_hash", String(64)),
-    Column("plan", Text),
     Column("edition", Integer, nullable=False, default=0),
-    Column("grid", Text),
-    Column("estimate", Text),
     Column("outline", Text, nullable=False, default="{}"),
     Column("webhook", Text),
     Column("passthrough", Text),
@@ -75,7 +70,9 @@ jobs = Table(
     Column("version", BigInteger, nullable=False, default=1),
     UniqueConstraint("owner", "idempotency_key", name="one_job_per_key"),
 )
-"""`phase`: queued, gather, plan, make, close, ended. `failed` counts outputs, `doomed` what lacks a usable piece.
+"""`phase`: queued, gather, plan, make, close, ended. `edition` counts the plans that were drawn, 0: none yet.
+
+`failed` counts outputs, `doomed` what lacks a usable piece.
 
 `rescued` counts by reason those of the doomed that may still lie in the place from an earlier job: they are asked for.
 `outline` is what a status tells of the estimate. `place` names destination and folder together. `planned` is how many
@@ -92,6 +89,18 @@ Index(
 Index("jobs_owner", jobs.c.owner, jobs.c.seq)
 Index("jobs_place", jobs.c.place)
 
+documents = Table(
+    "documents",
+    metadata,
+    Column("job", String(32), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("extensions", Text, nullable=False, default="[]"),
+    Column("plan", Text),
+    Column("grid", Text),
+    Column("estimate", Text),
+)
+"""One row for each job: what is long and seldom changes, apart from the row that changes all the time."""
+
 needs = Table(
     "needs",
     metadata,
@@ -106,6 +115,7 @@ needs = Table(
 )
 """A source or line that a job waits for, has got, or cannot have: state wait, done, failed, off."""
 Index("needs_key", needs.c.key, needs.c.state)
+Index("needs_next", needs.c.job, needs.c.state, needs.c.position)
 
 slots = Table(
     "slots",
@@ -114,6 +124,7 @@ slots = Table(
     Column("target", Integer, primary_key=True),
     Column("block", Integer, primary_key=True),
     Column("choice", Integer, primary_key=True),
+    Column("position", Integer, nullable=False),
     Column("key", String(64)),
     Column("state", String(6), nullable=False),
     Column("ord", Integer),
@@ -121,9 +132,10 @@ slots = Table(
 )
 """A clip of a block in a format; state wait, ready, failed, off (its job is cancelled).
 
-`ord` is its place among those that are ready.
+`position` says in which order they are best made, `ord` is its place among those that are ready.
 """
 Index("slots_key", slots.c.key, slots.c.state)
+Index("slots_next", slots.c.job, slots.c.state, slots.c.position)
 Index("slots_ord", slots.c.job, slots.c.target, slots.c.ord, unique=True)
 
 boxes = Table(

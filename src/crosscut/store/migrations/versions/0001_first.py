@@ -45,6 +45,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
+        "documents",
+        sa.Column("job", sa.String(length=32), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("extensions", sa.Text(), nullable=False),
+        sa.Column("plan", sa.Text(), nullable=True),
+        sa.Column("grid", sa.Text(), nullable=True),
+        sa.Column("estimate", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("job"),
+    )
+    op.create_table(
         "jobs",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -58,8 +68,6 @@ def upgrade() -> None:
         sa.Column("making", sa.Float(precision=53), nullable=True),
         sa.Column("made_before", sa.BigInteger(), nullable=False),
         sa.Column("ended", sa.Float(precision=53), nullable=True),
-        sa.Column("body", sa.Text(), nullable=False),
-        sa.Column("extensions", sa.Text(), nullable=False),
         sa.Column("planned", sa.Integer(), nullable=False),
         sa.Column("local", sa.Boolean(), nullable=False),
         sa.Column("base", sa.Text(), nullable=True),
@@ -68,10 +76,7 @@ def upgrade() -> None:
         sa.Column("place", sa.String(length=64), nullable=False),
         sa.Column("idempotency_key", sa.String(length=255), nullable=True),
         sa.Column("idempotency_hash", sa.String(length=64), nullable=True),
-        sa.Column("plan", sa.Text(), nullable=True),
         sa.Column("edition", sa.Integer(), nullable=False),
-        sa.Column("grid", sa.Text(), nullable=True),
-        sa.Column("estimate", sa.Text(), nullable=True),
         sa.Column("outline", sa.Text(), nullable=False),
         sa.Column("webhook", sa.Text(), nullable=True),
         sa.Column("passthrough", sa.Text(), nullable=True),
@@ -116,6 +121,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job", "key"),
     )
     op.create_index("needs_key", "needs", ["key", "state"], unique=False)
+    op.create_index("needs_next", "needs", ["job", "state", "position"], unique=False)
     op.create_table(
         "outputs",
         sa.Column("job", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -152,6 +158,7 @@ def upgrade() -> None:
         sa.Column("target", sa.Integer(), nullable=False),
         sa.Column("block", sa.Integer(), nullable=False),
         sa.Column("choice", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("key", sa.String(length=64), nullable=True),
         sa.Column("state", sa.String(length=6), nullable=False),
         sa.Column("ord", sa.Integer(), nullable=True),
@@ -159,6 +166,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job", "target", "block", "choice"),
     )
     op.create_index("slots_key", "slots", ["key", "state"], unique=False)
+    op.create_index("slots_next", "slots", ["job", "state", "position"], unique=False)
     op.create_index("slots_ord", "slots", ["job", "target", "ord"], unique=True)
     op.create_table(
         "totals",
