@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from crosscut.errors import CrosscutError
 from crosscut.grid import Grid
-from crosscut.store import batches, jobs, outcomes, places, planning, queue, reading, results
+from crosscut.store import batches, jobs, leasing, outcomes, places, planning, queue, reading, results
 from crosscut.store.database import Database
 from crosscut.store.jobs import Submission, Submitted
 from crosscut.store.options import Options
@@ -141,7 +141,7 @@ class Store:
         """Hand out units of `lane`: (unit, attempt). `room` says how many, from how many are queued and running."""
         most = self.options.most_in_hand(lane)
         with self.database.begin() as db:
-            return queue.lease(db, lane, room, self.clock(), self.options.lease_seconds, most)
+            return leasing.lease(db, lane, room, self.clock(), self.options.lease_seconds, most)
 
     def reap(self) -> list[str]:
         """Take back what was lost; the workers that are silent or hung, to be ended."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy import Integer, bindparam, exists, func, select, update
 
 from crosscut.store import places, queue
 from crosscut.store.schema import boxes, jobs, slots, work
@@ -32,28 +32,29 @@ FIRST = 16
 
 def cut(db: Connection, grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
     """Keep a few batches ready for every job that has combinations to make and its place."""
-    still = exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size)
-    waiting = (
-        select(func.count())
-        .where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state == "ready")
-        .scalar_subquery()
-    )
-    query = select(
-        jobs.c.id,
-        jobs.c.edition,
-        jobs.c.total,
-        jobs.c.ok,
-        jobs.c.kept,
-        jobs.c.spent,
-        waiting.label("waiting"),
-    ).where(jobs.c.state == "running", jobs.c.phase.in_(("make", "queued", "gather", "plan")), still, places.held())
-    for job in list(db.execute(query)):
+    for job in list(db.execute(_LACKING, {"window": options.window})):
         size = options.batch or _size(job, options.processors)
         for _ in range(options.window - job.waiting):
             indexes = _take(db, job.id, size, grid_of(job.id))
             if not indexes:
                 break
             queue.put(db, [row(job.id, indexes, options, now, edition=job.edition)])
+
+
+_WAITING = (
+    select(func.count())
+    .where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state == "ready")
+    .scalar_subquery()
+)
+_LACKING = select(
+    jobs.c.id, jobs.c.edition, jobs.c.total, jobs.c.ok, jobs.c.kept, jobs.c.spent, _WAITING.label("waiting")
+).where(
+    jobs.c.state == "running",
+    jobs.c.phase.in_(("make", "queued", "gather", "plan")),
+    exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size),
+    places.held(),
+    bindparam("window", type_=Integer) > _WAITING,
+)
 
 
 def row(job: str, indexes: list[int], options: Options, now: float, **more: Any) -> dict[str, Any]:
@@ -74,27 +75,42 @@ def _size(job: AnyRow, processors: int) -> int:
 def _take(db: Connection, job: str, size: int, grid: Grid) -> list[int]:
     """The next variations, from the oldest open boxes; each is taken once, whoever else takes at the same time."""
     taken: list[int] = []
-    query = (
-        select(boxes)
-        .where(boxes.c.job == job, boxes.c.cursor < boxes.c.size)
-        .order_by(boxes.c.stage, boxes.c.ord, boxes.c.target)
-    )
-    for box in db.execute(query.limit(size)):
+    for box in list(db.execute(_OPEN, {"at": job, "most": size})):
         stop = min(box.size, box.cursor + size - len(taken))
-        here = and_(
-            boxes.c.job == job, boxes.c.stage == box.stage, boxes.c.target == box.target, boxes.c.ord == box.ord
-        )
-        moved = db.execute(update(boxes).where(here, boxes.c.cursor == box.cursor).values(cursor=stop)).rowcount
-        if moved:
+        here = {"at": job, "at_stage": box.stage, "at_target": box.target, "at_ord": box.ord, "from": box.cursor}
+        if db.execute(_MOVE, {**here, "to": stop}).rowcount:
             taken += _members(db, box, grid).indexes(box.cursor, stop, box.target)
         if len(taken) >= size:
             break
     return taken
 
 
-def _members(db: Connection, box: AnyRow, grid: Grid) -> Members:
-    query = select(slots.c.block, slots.c.choice).where(
-        slots.c.job == box.job, slots.c.target == box.target, slots.c.ord <= box.ord
+_OPEN = (
+    select(boxes)
+    .where(boxes.c.job == bindparam("at"), boxes.c.cursor < boxes.c.size)
+    .order_by(boxes.c.stage, boxes.c.ord, boxes.c.target)
+    .limit(bindparam("most", type_=Integer))
+)
+_MOVE = (
+    update(boxes)
+    .where(
+        boxes.c.job == bindparam("at"),
+        boxes.c.stage == bindparam("at_stage"),
+        boxes.c.target == bindparam("at_target"),
+        boxes.c.ord == bindparam("at_ord"),
+        boxes.c.cursor == bindparam("from"),
     )
-    ready = [(row.block, row.choice) for row in db.execute(query.order_by(slots.c.ord))]
+    .values(cursor=bindparam("to"))
+)
+
+
+def _members(db: Connection, box: AnyRow, grid: Grid) -> Members:
+    ready = [tuple(slot) for slot in db.execute(_READY, {"at": box.job, "of": box.target, "until": box.ord})]
     return grid.box(box.stage, ready, box.ord)
+
+
+_READY = (
+    select(slots.c.block, slots.c.choice)
+    .where(slots.c.job == bindparam("at"), slots.c.target == bindparam("of"), slots.c.ord <= bindparam("until"))
+    .order_by(slots.c.ord)
+)

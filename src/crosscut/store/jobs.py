@@ -16,7 +16,7 @@ from sqlalchemy import delete, exists, func, insert, or_, select, update
 from crosscut.grid import Grid
 from crosscut.store import places, queue, reading
 from crosscut.store.bulk import insert_new
-from crosscut.store.schema import boxes, documents, jobs, needs, outputs, slots, work
+from crosscut.store.schema import INSIDE, LIVE, boxes, documents, jobs, needs, outputs, slots, work
 from crosscut.store.schema import places as places_table
 from crosscut.units import JobRecord
 
@@ -95,7 +95,10 @@ def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
 
 
 def _keep_body(db: Connection, job: str, wanted: Submission) -> None:
-    db.execute(insert(documents).values(job=job, body=json.dumps(wanted.body)))
+    db.execute(_KEEP, {"job": job, "body": json.dumps(wanted.body)})
+
+
+_KEEP = insert(documents)
 
 
 def place_of(destination: str, folder: str) -> str:
@@ -122,20 +125,25 @@ def record_of(row: AnyRow) -> JobRecord:
 
 def next_in(db: Connection, most: int) -> AnyRow | None:
     """The next job to be let in while fewer than `most` are: of the owner with the fewest inside, the oldest."""
-    query = select(jobs.c.owner, func.count()).where(jobs.c.phase.not_in(("queued", "ended"))).group_by(jobs.c.owner)
-    inside: dict[str, int] = dict(db.execute(query).all())
+    heads = db.execute(_HEADS).all()
+    if not heads:
+        return None
+    inside: dict[str, int] = dict(db.execute(_INSIDE).all())
     full = sum(inside.values()) >= most
-    heads = (
-        select(jobs.c.owner, func.min(jobs.c.seq).label("seq"))
-        .where(jobs.c.phase == "queued", jobs.c.state != "cancelled")
-        .group_by(jobs.c.owner)
-    )
     # Whoever has nothing inside never waits for others.
-    able = [one for one in db.execute(heads) if not full or one.owner not in inside]
+    able = [one for one in heads if not full or one.owner not in inside]
     head = min(able, key=lambda one: (inside.get(one.owner, 0), one.seq), default=None)
     if head is None:
         return None
     return db.execute(reading.entire().where(jobs.c.seq == head.seq)).one()
+
+
+_INSIDE = select(jobs.c.owner, func.count()).where(jobs.c.phase.in_(INSIDE)).group_by(jobs.c.owner)
+_HEADS = (
+    select(jobs.c.owner, func.min(jobs.c.seq).label("seq"))
+    .where(jobs.c.phase == "queued", jobs.c.state != "cancelled")
+    .group_by(jobs.c.owner)
+)
 
 
 def cancel(db: Connection, job: str, now: float) -> bool:
@@ -187,7 +195,7 @@ def fail(db: Connection, job: str, reason: str, now: float) -> None:
 
 def abandon(db: Connection, now: float) -> None:
     """End all jobs as they are; what they made stays known."""
-    for row in list(db.execute(select(jobs.c.id).where(jobs.c.phase != "ended"))):
+    for row in list(db.execute(select(jobs.c.id).where(LIVE))):
         cancel(db, row.id, now)
         db.execute(delete(work).where(work.c.job == row.id, work.c.kind.not_in(queue.PREPARATIONS)))
         db.execute(update(jobs).where(jobs.c.id == row.id).values(phase="ended", end_told=True))

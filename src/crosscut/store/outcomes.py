@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from crosscut.store.bulk import insert_or_add, insert_or_replace
 from crosscut.store.schema import jobs, outputs, totals, work
@@ -72,15 +72,7 @@ def failure_json(failure: Failure) -> dict[str, Any]:
 
 def fold(db: Connection, now: float) -> bool:
     """Add what finished units made and spent to their jobs and to the totals; whether there was anything."""
-    rows = list(
-        db.execute(
-            select(work.c.id, work.c.job, work.c.done)
-            .where(work.c.state == "done")
-            .order_by(work.c.id)
-            .limit(FOLDED_AT_ONCE)
-            .with_for_update(skip_locked=True)
-        )
-    )
+    rows = list(db.execute(_ENDED))
     by_job: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_job.setdefault(row.job, []).append(json.loads(row.done))
@@ -89,15 +81,24 @@ def fold(db: Connection, now: float) -> bool:
         _fold_job(db, job, by_job[job], grown, now)
     _grow(db, grown)
     if rows:
-        db.execute(delete(work).where(work.c.id.in_([row.id for row in rows])))
+        db.execute(_FORGET, {"ids": [row.id for row in rows]})
     return bool(rows)
+
+
+_ENDED = (
+    select(work.c.id, work.c.job, work.c.done)
+    .where(work.c.state == "done")
+    .order_by(work.c.id)
+    .limit(FOLDED_AT_ONCE)
+    .with_for_update(skip_locked=True)
+)
+_FORGET = delete(work).where(work.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def _fold_job(
     db: Connection, job: str, done: list[dict[str, Any]], grown: defaultdict[tuple[str, str], float], now: float
 ) -> None:
-    kept = select(jobs.c.spent, jobs.c.meters, jobs.c.errors, jobs.c.making)
-    row = db.execute(kept.where(jobs.c.id == job).with_for_update()).one_or_none()
+    row = db.execute(_KEPT, {"at": job}).one_or_none()
     spent: dict[str, list[float]] = json.loads(row.spent) if row else {}
     meters: dict[str, float] = json.loads(row.meters) if row else {}
     errors: dict[str, dict[str, int]] = {"made": {}, "doomed": {}} | (json.loads(row.errors) if row else {})
@@ -120,18 +121,27 @@ def _fold_job(
     for name in ("ok", "kept", "failed"):
         grown["variations", name] += added[name]
     if row is not None:
-        db.execute(
-            update(jobs)
-            .where(jobs.c.id == job)
-            .values(
-                spent=json.dumps(spent),
-                meters=json.dumps(meters),
-                errors=json.dumps(errors),
-                **{name: jobs.c[name] + value for name, value in added.items()},
-                making=row.making or (now if added["ok"] else None),
-                version=jobs.c.version + 1,
-            )
-        )
+        told = {"new_spent": json.dumps(spent), "new_meters": json.dumps(meters), "new_errors": json.dumps(errors)}
+        making = row.making or (now if added["ok"] else None)
+        more = {f"more_{name}": value for name, value in added.items()}
+        db.execute(_ADD, {"at": job, "since": making, **told, **more})
+
+
+_KEPT = (
+    select(jobs.c.spent, jobs.c.meters, jobs.c.errors, jobs.c.making)
+    .where(jobs.c.id == bindparam("at"))
+    .with_for_update()
+)
+_ADD = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("at"))
+    .values(
+        **{name: bindparam(f"new_{name}") for name in ("spent", "meters", "errors")},
+        **{name: jobs.c[name] + bindparam(f"more_{name}") for name in ("ok", "kept", "failed")},
+        making=bindparam("since"),
+        version=jobs.c.version + 1,
+    )
+)
 
 
 def _grow(db: Connection, grown: defaultdict[tuple[str, str], float]) -> None:

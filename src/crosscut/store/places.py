@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, exists, func, or_, select
 
 from crosscut.store.bulk import insert_new
-from crosscut.store.schema import jobs, places
+from crosscut.store.schema import LIVE, jobs, places
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -25,12 +25,21 @@ def held() -> Any:
 
 def contenders(db: Connection) -> list[AnyRow]:
     """For each place that is free, the oldest job that has something to write there: `id`, `destination`, `folder`."""
-    free = ~exists().where(places.c.place == jobs.c.place)
-    writing = and_(jobs.c.mode == "make", jobs.c.phase != "ended", jobs.c.edition > 0)
-    able = or_(jobs.c.state == "running", and_(jobs.c.state == "cancelled", jobs.c.ok > 0))
-    first = select(func.min(jobs.c.seq)).where(free, writing, able).group_by(jobs.c.place)
-    query = select(jobs.c.id, jobs.c.destination, jobs.c.folder).where(jobs.c.seq.in_(first))
-    return list(db.execute(query.order_by(jobs.c.seq)))
+    return list(db.execute(_CONTENDERS))
+
+
+_FIRST = (
+    select(func.min(jobs.c.seq))
+    .where(
+        jobs.c.mode == "make",
+        LIVE,
+        jobs.c.edition > 0,
+        or_(jobs.c.state == "running", and_(jobs.c.state == "cancelled", jobs.c.ok > 0)),
+        ~exists().where(places.c.place == jobs.c.place),
+    )
+    .group_by(jobs.c.place)
+)
+_CONTENDERS = select(jobs.c.id, jobs.c.destination, jobs.c.folder).where(jobs.c.seq.in_(_FIRST)).order_by(jobs.c.seq)
 
 
 def hold(db: Connection, job: str) -> None:
@@ -41,7 +50,10 @@ def hold(db: Connection, job: str) -> None:
 
 
 def holders(db: Connection) -> set[str]:
-    return set(db.scalars(select(places.c.job)))
+    return set(db.scalars(_HOLDERS))
+
+
+_HOLDERS = select(places.c.job)
 
 
 def free(db: Connection, job: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from crosscut.store import batches, outcomes, places, queue, reading
-from crosscut.store.schema import boxes, documents, jobs, needs, slots, work
+from crosscut.store.schema import LIVE, boxes, documents, jobs, needs, slots, work
 from crosscut.wants import request_of, wants
 
 if TYPE_CHECKING:
@@ -56,27 +56,36 @@ def admit(db: Connection, job: str, wanted: Sequence[Want], options: Options, no
 
 def gathered(db: Connection, options: Options, now: float) -> None:
     """Jobs that wait for no source or line any more get their plan drawn."""
-    waiting = exists().where(needs.c.job == jobs.c.id, needs.c.state == "wait")
-    due = and_(jobs.c.phase == "gather", jobs.c.state != "cancelled", ~waiting)
-    for job in list(db.scalars(select(jobs.c.id).where(due))):
-        changed = db.execute(update(jobs).where(jobs.c.id == job, due).values(phase="plan")).rowcount
-        if changed:
+    for job in list(db.scalars(_GATHERED)):
+        if db.execute(_PLAN, {"at": job}).rowcount:
             queue.put(db, [queue.unit_row("plan", job, {}, now, allowed=options.allowed("plan"))])
+
+
+_ALL_THERE = and_(
+    jobs.c.phase == "gather",
+    jobs.c.state != "cancelled",
+    ~exists().where(needs.c.job == jobs.c.id, needs.c.state == "wait"),
+)
+_GATHERED = select(jobs.c.id).where(_ALL_THERE)
+_PLAN = update(jobs).where(jobs.c.id == bindparam("at"), _ALL_THERE).values(phase="plan")
 
 
 def prepared(db: Connection, key: str, result: Mapping[str, Any] | None, failure: Failure | None) -> None:
     """A source or line has ended: tell every job that waits for it."""
-    waiting = select(needs.c.job).where(needs.c.key == key, needs.c.state == "wait")
-    db.execute(update(jobs).where(jobs.c.id.in_(waiting)).values(version=jobs.c.version + 1))
-    db.execute(
-        update(needs)
-        .where(needs.c.key == key, needs.c.state == "wait")
-        .values(
-            state="failed" if failure else "done",
-            result=None if result is None or failure else json.dumps(result),
-            error=failure.public if failure else None,
-        )
-    )
+    told = {
+        "now": "failed" if failure else "done",
+        "came": None if result is None or failure else json.dumps(result),
+        "why": failure.public if failure else None,
+    }
+    db.execute(_NEWS, {"of": key})
+    db.execute(_PREPARED, {"of": key, **told})
+
+
+_WAITING = and_(needs.c.key == bindparam("of"), needs.c.state == "wait")
+_NEWS = update(jobs).where(jobs.c.id.in_(select(needs.c.job).where(_WAITING))).values(version=jobs.c.version + 1)
+_PREPARED = (
+    update(needs).where(_WAITING).values(state=bindparam("now"), result=bindparam("came"), error=bindparam("why"))
+)
 
 
 # The plan
@@ -289,28 +298,35 @@ def count_doomed(db: Connection, job: str, grid: Grid) -> None:
 
 def ending(db: Connection, options: Options, now: float) -> None:
     """Jobs of which nothing is left to do, or that were cancelled and have come to rest, get their manifest."""
-    running = exists().where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state.in_(("running", "done")))
-    at_rest = and_(jobs.c.state == "cancelled", jobs.c.phase.not_in(("close", "ended")), ~running)
-    nothing_made = and_(at_rest, or_(jobs.c.edition == 0, jobs.c.ok == 0, jobs.c.mode == "plan"))
-    for job in list(db.scalars(select(jobs.c.id).where(nothing_made))):
+    for job in list(db.scalars(_NOTHING_MADE)):
         db.execute(update(jobs).where(jobs.c.id == job).values(phase="ended", version=jobs.c.version + 1))
         places.free(db, job)
-    for due in (_all_made(), and_(at_rest, jobs.c.ok > 0, places.held())):
-        for job in list(db.execute(select(jobs.c.id, jobs.c.state).where(due))):
-            if db.execute(update(jobs).where(jobs.c.id == job.id, due).values(phase="close")).rowcount:
+    for due, close in _TO_CLOSE:
+        for job in list(db.execute(due)):
+            if db.execute(close, {"at": job.id}).rowcount:
                 _ask_for_manifest(db, job, options, now)
 
 
-def _all_made() -> Any:
-    # Open boxes are looked at before open work: cutting moves from the first to the second.
-    return and_(
-        jobs.c.phase == "make",
-        jobs.c.state == "running",
-        places.held(),
-        ~exists().where(slots.c.job == jobs.c.id, slots.c.state == "wait"),
-        ~exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size),
-        ~exists().where(work.c.job == jobs.c.id, work.c.kind == "batch"),
+_RUNNING = exists().where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state.in_(("running", "done")))
+_AT_REST = and_(jobs.c.state == "cancelled", LIVE, jobs.c.phase != "close", ~_RUNNING)
+_NOTHING_MADE = select(jobs.c.id).where(_AT_REST, or_(jobs.c.edition == 0, jobs.c.ok == 0, jobs.c.mode == "plan"))
+_STOPPED = and_(_AT_REST, jobs.c.ok > 0, places.held())
+# Open boxes are looked at before open work: cutting moves from the first to the second.
+_ALL_MADE = and_(
+    jobs.c.phase == "make",
+    jobs.c.state == "running",
+    places.held(),
+    ~exists().where(slots.c.job == jobs.c.id, slots.c.state == "wait"),
+    ~exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size),
+    ~exists().where(work.c.job == jobs.c.id, work.c.kind == "batch"),
+)
+_TO_CLOSE = [
+    (
+        select(jobs.c.id, jobs.c.state).where(due),
+        update(jobs).where(jobs.c.id == bindparam("at"), due).values(phase="close"),
     )
+    for due in (_ALL_MADE, _STOPPED)
+]
 
 
 def _ask_for_manifest(db: Connection, job: AnyRow, options: Options, now: float) -> None:

@@ -1,6 +1,7 @@
-"""Units of work: handing out fairly, taking in hand, handing in, and getting back what was lost.
+"""Units of work: put into the queue, taken in hand, handed in, and got back when they were lost.
 
-Functions over an open transaction. Every write by a worker is fenced by the attempt.
+Functions over an open transaction. Every write by a worker is fenced by the attempt. What is asked all the time is a
+statement made once: to build one costs several times what the database takes.
 """
 
 from __future__ import annotations
@@ -8,27 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections import Counter
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Float, and_, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Float, and_, bindparam, delete, insert, select, update
 
 from crosscut.store.bulk import insert_new
-from crosscut.store.places import held
-from crosscut.store.schema import destinations, jobs, needs, slots, work
+from crosscut.store.schema import destinations, jobs, work
 from crosscut.units import LANES, VERSION, Failure, Outcome, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import Connection
 
     from crosscut.store.schema import AnyRow
-    from crosscut.units import Kind, Lane
-
-WRITING = ("batch", "manifest")
-"""Kinds that write into the job's place."""
+    from crosscut.units import Kind
 
 PREPARATIONS = ("source", "speech", "segment")
 """Kinds that belong to nobody: jobs want them by key."""
@@ -86,117 +81,7 @@ def put(db: Connection, units: Sequence[dict[str, Any]]) -> None:
     insert_new(db, work, units, ["key"])
 
 
-# Handing out
-
-
-def lease(
-    db: Connection, lane: Lane, room: Callable[[int, int], int], now: float, ttl: float, most: int
-) -> list[tuple[int, int]]:
-    """Hand out as many units as there is `room` for when so many are queued and running: (unit, attempt).
-
-    Each time it is the turn of the job with the fewest in hand, then of the one that had its turn longest ago. No job
-    has more than `most` in hand, so that there is something left for the next that comes.
-    """
-    out = db.execute(_OUT, {"lane": lane}).all()
-    left = room(*(sum(row.units for row in out if row.state == state) for state in ("queued", "running")))
-    if left <= 0:
-        return []
-    in_hand: Counter[str] = Counter()
-    for row in out:
-        in_hand[row.job] += row.units
-    found = _candidates(db, lane, now)
-    served: dict[str, float] = dict(db.execute(select(jobs.c.id, jobs.c.served).where(jobs.c.id.in_(found))).all())
-    given: list[tuple[int, int]] = []
-    turns: dict[str, float] = {}
-    while len(given) < left:
-        able = [job for job in found if in_hand[job] < most]
-        if not able:
-            break
-        job = min(able, key=lambda one: (in_hand[one], served.get(one, 0.0), found[one]))
-        _, unit = found.pop(job)
-        attempt = db.scalar(_HAND_OUT, {"unit": unit, "to": job, "until": now + ttl})
-        if attempt is not None:
-            given.append((unit, attempt))
-            in_hand[job] += 1
-            served[job] = turns[job] = max(served.values(), default=0.0) + 1.0
-        found |= _candidates(db, lane, now, job)
-    if turns:
-        db.execute(_SERVED, [{"at": job, "turn": turn} for job, turn in turns.items()])
-    return given
-
-
-_OUT = (
-    select(work.c.job, work.c.state, func.count().label("units"))
-    .where(work.c.state.in_(("queued", "running")), work.c.lane == bindparam("lane"))
-    .group_by(work.c.job, work.c.state)
-)
-_HAND_OUT = (
-    update(work)
-    .where(work.c.id == bindparam("unit"), work.c.state == "ready")
-    .values(state="queued", attempt=work.c.attempt + 1, job=bindparam("to"), lease=bindparam("until"))
-    .returning(work.c.attempt)
-)
-_SERVED = update(jobs).where(jobs.c.id == bindparam("at")).values(served=bindparam("turn"))
-
-
-def _candidates(db: Connection, lane: Lane, now: float, job: str | None = None) -> dict[str, tuple[int, int]]:
-    """For each job, or that one: the (rank, unit) that is next; its own units come before preparations."""
-    calm = lane == "network" and _suspect_out(db, lane)
-    told = {"now": now} | ({} if job is None else {"only": job})
-    found: dict[str, tuple[int, int]] = {}
-    for rank, statement in enumerate(_next_units(lane, calm=calm, one=job is not None)):
-        for candidate, unit in db.execute(statement, told):
-            if unit is not None:
-                found.setdefault(candidate, (rank, unit))
-    return found
-
-
-@cache
-def _next_units(lane: Lane, *, calm: bool, one: bool) -> tuple[Select[Any], Select[Any]]:
-    """Statements for the next unit of each job, of its own and of the preparations it waits for.
-
-    `calm` leaves out those over which a worker died, `one` looks at one job (`only`).
-    """
-    now = bindparam("now", type_=Float)
-    ready = and_(work.c.state == "ready", work.c.lane == lane, work.c.not_before <= now, _understood())
-    if calm:
-        ready = and_(ready, work.c.crashes == 0)
-    paused = exists().where(destinations.c.key == jobs.c.place, destinations.c.not_before > now, work.c.kind == "batch")
-    own = (
-        select(work.c.job, func.min(work.c.id))
-        .join(jobs, jobs.c.id == work.c.job)
-        .where(ready, work.c.kind.not_in(PREPARATIONS), ~paused, ~stopped(), or_(work.c.kind.not_in(WRITING), held()))
-        .group_by(work.c.job)
-    )
-    wanted = needs if lane == "network" else slots
-    unit = select(work.c.id).where(ready, work.c.key == wanted.c.key).correlate(wanted).scalar_subquery()
-    # One look-up for each job, however many pieces it waits for.
-    first = (
-        select(unit)
-        .where(wanted.c.job == jobs.c.id, wanted.c.state == "wait", unit.is_not(None))
-        .order_by(wanted.c.position)
-        .limit(1)
-        .correlate(jobs)
-        .scalar_subquery()
-    )
-    live = and_(jobs.c.phase != "ended", or_(jobs.c.phase != "queued", jobs.c.edition > 0))
-    shared = select(jobs.c.id, first).where(live)
-    if one:
-        return own.where(work.c.job == bindparam("only")), shared.where(jobs.c.id == bindparam("only"))
-    return own, shared
-
-
-def _suspect_out(db: Connection, lane: Lane) -> bool:
-    """Whether a unit over which a worker died is in hand again.
-
-    Where a worker has several in hand, those that it died over go one after the other, so that the one that is to
-    blame ends up without company.
-    """
-    out = exists().where(work.c.lane == lane, work.c.state.in_(("queued", "running")), work.c.crashes > 0)
-    return bool(db.scalar(select(out)))
-
-
-def _understood() -> Any:
+def understood() -> Any:
     """A unit this code can do; others wait for newer code on the same database."""
     return and_(work.c.version <= VERSION, work.c.kind.in_(LANES))
 
@@ -210,45 +95,65 @@ def stopped() -> Any:
 
 
 def start(db: Connection, unit: int, attempt: int, worker: str, now: float, ttl: float) -> Unit | None:
-    row = db.execute(
-        update(work)
-        .where(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued", _understood())
-        .values(state="running", worker=worker, lease=now + ttl, deadline=now + work.c.allowed, fraction=0.0)
-        .returning(work.c.kind, work.c.job, work.c.payload)
-    ).one_or_none()
+    row = db.execute(_START, {"unit": unit, "nth": attempt, "by": worker, "now": now, "until": now + ttl}).one_or_none()
     if row is None:
-        foreign = and_(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued", ~_understood())
+        foreign = and_(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued", ~understood())
         db.execute(_unassigned(now).where(foreign).values(not_before=now + FOREIGN_PAUSE))
         return None
-    state = db.scalar(select(jobs.c.state).where(jobs.c.id == row.job))
+    state = db.scalar(_STATE, {"at": row.job})
     if row.kind in ("batch", "plan") and state == "cancelled":
         db.execute(_unassigned(now).where(work.c.id == unit))
         return None
     if row.kind not in ("webhook", "manifest") and state == "queued":
-        begun = update(jobs).where(jobs.c.id == row.job, jobs.c.state == "queued")
-        db.execute(begun.values(state="running", started=now, version=jobs.c.version + 1))
+        db.execute(_BEGIN, {"at": row.job, "now": now})
     return Unit(unit, attempt, row.kind, row.job, json.loads(row.payload))
 
 
+_START = (
+    update(work)
+    .where(work.c.id == bindparam("unit"), work.c.attempt == bindparam("nth"), work.c.state == "queued", understood())
+    .values(
+        state="running",
+        worker=bindparam("by"),
+        lease=bindparam("until"),
+        deadline=bindparam("now", type_=Float) + work.c.allowed,
+        fraction=0.0,
+    )
+    .returning(work.c.kind, work.c.job, work.c.payload)
+)
+_STATE = select(jobs.c.state).where(jobs.c.id == bindparam("at"))
+_BEGIN = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("at"), jobs.c.state == "queued")
+    .values(state="running", started=bindparam("now"), version=jobs.c.version + 1)
+)
+
+
 def beat(db: Connection, unit: int, attempt: int, fraction: float, now: float, ttl: float) -> bool:
-    row = db.execute(
-        update(work)
-        .where(work.c.id == unit, work.c.attempt == attempt, work.c.state == "running")
-        .values(lease=now + ttl, fraction=fraction)
-        .returning(work.c.kind, work.c.job)
-    ).one_or_none()
+    row = db.execute(_BEAT, {"unit": unit, "nth": attempt, "until": now + ttl, "part": fraction}).one_or_none()
     if row is None:
         return False
-    if row.kind != "batch":
-        return True
-    return db.scalar(select(jobs.c.state).where(jobs.c.id == row.job)) == "running"
+    return row.kind != "batch" or db.scalar(_STATE, {"at": row.job}) == "running"
+
+
+_BEAT = (
+    update(work)
+    .where(work.c.id == bindparam("unit"), work.c.attempt == bindparam("nth"), work.c.state == "running")
+    .values(lease=bindparam("until"), fraction=bindparam("part"))
+    .returning(work.c.kind, work.c.job)
+)
 
 
 def held_by(db: Connection, unit: int, attempt: int) -> AnyRow | None:
     """The unit's row if that attempt still has it; locked until the transaction ends."""
-    return db.execute(
-        select(work).where(work.c.id == unit, work.c.attempt == attempt, work.c.state == "running").with_for_update()
-    ).one_or_none()
+    return db.execute(_HELD, {"unit": unit, "nth": attempt}).one_or_none()
+
+
+_HELD = (
+    select(work)
+    .where(work.c.id == bindparam("unit"), work.c.attempt == bindparam("nth"), work.c.state == "running")
+    .with_for_update()
+)
 
 
 def close(db: Connection, row: AnyRow, outcome: Outcome, **counted: Any) -> None:
@@ -258,12 +163,15 @@ def close(db: Connection, row: AnyRow, outcome: Outcome, **counted: Any) -> None
         "meters": dict(outcome.meters),
         **counted,
     }
-    db.execute(
-        update(work)
-        .where(work.c.id == row.id)
-        # The key is free again: the same piece may be wanted anew before the fold.
-        .values(state="done", key=f"done/{row.id}", payload="{}", done=json.dumps(done))
-    )
+    # The key is free again: the same piece may be wanted anew before the fold.
+    db.execute(_CLOSE, {"unit": row.id, "free": f"done/{row.id}", "told": json.dumps(done)})
+
+
+_CLOSE = (
+    update(work)
+    .where(work.c.id == bindparam("unit"))
+    .values(state="done", key=bindparam("free"), payload="{}", done=bindparam("told"))
+)
 
 
 def try_again(db: Connection, row: AnyRow, failure: Failure, now: float) -> bool:

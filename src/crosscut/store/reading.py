@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, distinct, func, or_, select
+from sqlalchemy import and_, bindparam, distinct, func, or_, select
 
 from crosscut.store import outcomes, queue
-from crosscut.store.schema import documents, jobs, needs, outputs, slots, totals, work
+from crosscut.store.schema import LIVE, documents, jobs, needs, outputs, slots, totals, work
 from crosscut.units import Found, Output
 
 if TYPE_CHECKING:
@@ -32,8 +33,13 @@ LIGHT = (
 
 def owned(db: Connection, job: str, owner: str | None, columns: Sequence[Any] = (jobs,)) -> AnyRow | None:
     """The job, if it is that owner's; `owner` None is everybody."""
-    query = select(*columns).where(jobs.c.id == job)
-    return db.execute(query if owner is None else query.where(jobs.c.owner == owner)).one_or_none()
+    return db.execute(_owned(tuple(columns), anyone=owner is None), {"at": job, "by": owner}).one_or_none()
+
+
+@cache
+def _owned(columns: tuple[Any, ...], *, anyone: bool) -> Select[Any]:
+    query = select(*columns).where(jobs.c.id == bindparam("at"))
+    return query if anyone else query.where(jobs.c.owner == bindparam("by"))
 
 
 def entire() -> Select[Any]:
@@ -69,35 +75,40 @@ def stages(db: Connection, job: str) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {
         name: {"done": 0, "total": 0, "failed": 0} for name in ("source", "speech", "segment")
     }
-    kinds = (
-        select(needs.c.kind, needs.c.state, func.count())
-        .where(needs.c.job == job)
-        .group_by(needs.c.kind, needs.c.state)
-    )
-    clips = (
-        select(slots.c.state, func.count(distinct(slots.c.key)))
-        .where(slots.c.job == job, slots.c.key.is_not(None))
-        .group_by(slots.c.state)
-    )
-    for kind, state, count in [*db.execute(kinds), *(("segment", *row) for row in db.execute(clips))]:
+    at = {"at": job}
+    for kind, state, count in [*db.execute(_NEEDS, at), *(("segment", *row) for row in db.execute(_SLOTS, at))]:
         found[kind]["total"] += count
         if state not in ("wait", "off"):
             found[kind]["done"] += count
         if state == "failed":
             found[kind]["failed"] += count
-    running = (
-        select(func.sum(work.c.fraction))
-        .where(work.c.state == "running", work.c.kind == "segment")
-        .where(work.c.key.in_(select(slots.c.key).where(slots.c.job == job, slots.c.state == "wait")))
-    )
-    found["segment"]["done"] += db.scalar(running) or 0.0
+    found["segment"]["done"] += db.scalar(_IN_HAND, at) or 0.0
     return found
+
+
+_NEEDS = (
+    select(needs.c.kind, needs.c.state, func.count())
+    .where(needs.c.job == bindparam("at"))
+    .group_by(needs.c.kind, needs.c.state)
+)
+_SLOTS = (
+    select(slots.c.state, func.count(distinct(slots.c.key)))
+    .where(slots.c.job == bindparam("at"), slots.c.key.is_not(None))
+    .group_by(slots.c.state)
+)
+_IN_HAND = (
+    select(func.sum(work.c.fraction))
+    .where(work.c.state == "running", work.c.kind == "segment")
+    .where(work.c.key.in_(select(slots.c.key).where(slots.c.job == bindparam("at"), slots.c.state == "wait")))
+)
 
 
 def copied(db: Connection, job: str) -> int:
     """Clips that are used as they came, counted once for each format."""
-    query = select(func.count()).where(slots.c.job == job, slots.c.key.is_(None), slots.c.state == "ready")
-    return db.scalar(query) or 0
+    return db.scalar(_COPIED, {"at": job}) or 0
+
+
+_COPIED = select(func.count()).where(slots.c.job == bindparam("at"), slots.c.key.is_(None), slots.c.state == "ready")
 
 
 def found(db: Connection, job: str) -> list[Found]:
@@ -125,8 +136,10 @@ def position(db: Connection, row: AnyRow) -> int:
     """How many jobs wait before this one; 0 once it has begun."""
     if row.state != "queued":
         return 0
-    before = select(func.count()).where(jobs.c.state == "queued", jobs.c.seq < row.seq)
-    return db.scalar(before) or 0
+    return db.scalar(_BEFORE, {"at": row.seq}) or 0
+
+
+_BEFORE = select(func.count()).where(LIVE, jobs.c.state == "queued", jobs.c.seq < bindparam("at"))
 
 
 def page(
@@ -180,14 +193,21 @@ def made_before(db: Connection, job: str, most: int) -> list[int]:
 
 def unannounced(db: Connection) -> list[tuple[str, Event]]:
     """Jobs of which something is to be told: (job, event)."""
-    failing = select(jobs.c.id).where(
-        jobs.c.webhook.is_not(None), ~jobs.c.failure_told, (jobs.c.failed + jobs.c.doomed) > 0
-    )
-    ended = select(jobs.c.id).where(
-        ~jobs.c.end_told, jobs.c.state.in_(("done", "failed", "cancelled")), jobs.c.phase == "ended"
-    )
-    events: tuple[tuple[Event, Any], ...] = (("job.first_failure", failing), ("job.ended", ended))
-    return [(job, event) for event, query in events for job in db.scalars(query)]
+    return [(job, event) for event, query in _UNTOLD for job in db.scalars(query)]
+
+
+_UNTOLD: tuple[tuple[Event, Select[Any]], ...] = (
+    (
+        "job.first_failure",
+        select(jobs.c.id).where(
+            ~jobs.c.end_told, jobs.c.webhook.is_not(None), ~jobs.c.failure_told, (jobs.c.failed + jobs.c.doomed) > 0
+        ),
+    ),
+    (
+        "job.ended",
+        select(jobs.c.id).where(~jobs.c.end_told, jobs.c.state.in_(("done", "failed", "cancelled")), ~LIVE),
+    ),
+)
 
 
 def metrics(db: Connection, now: float) -> dict[str, Any]:

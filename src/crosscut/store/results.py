@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from crosscut.store import outcomes, planning, queue, reading
 from crosscut.store.jobs import fail, record_of
@@ -108,7 +108,7 @@ def _failed(
 
 def _batch(db: Connection, row: AnyRow, outcome: Outcome, options: Options, now: float) -> None:
     """Record what came out; what can heal, and what was not come to, is put back as a batch of its own."""
-    job = db.execute(select(jobs.c.seq, jobs.c.state).where(jobs.c.id == row.job)).one_or_none()
+    job = db.execute(_JOB, {"at": row.job}).one_or_none()
     if job is None:
         queue.close(db, row, outcome)
         return
@@ -130,6 +130,9 @@ def _batch(db: Connection, row: AnyRow, outcome: Outcome, options: Options, now:
             ended += [Output(index, error=unhealed.get(index) or fallback) for index in left]
     outcomes.record(db, job.seq, ended)
     queue.close(db, row, outcome, **_counted(ended))
+
+
+_JOB = select(jobs.c.seq, jobs.c.state).where(jobs.c.id == bindparam("at"))
 
 
 def _put_back(

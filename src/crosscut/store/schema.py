@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -79,13 +80,11 @@ jobs = Table(
 of the extensions the plan contains. `making` is when the first variation came out since the job last began,
 `made_before` how many there were then, `served` a count that says whose turn is next.
 """
-Index(
-    "jobs_live",
-    jobs.c.phase,
-    jobs.c.seq,
-    sqlite_where=jobs.c.phase != "ended",
-    postgresql_where=jobs.c.phase != "ended",
-)
+INSIDE = ("gather", "plan", "make", "close")
+"""Phases of the jobs whose work is in the queue."""
+LIVE = jobs.c.phase.in_(("queued", *INSIDE))
+Index("jobs_phase", jobs.c.phase, jobs.c.seq)
+Index("jobs_untold", jobs.c.seq, sqlite_where=text("end_told = 0"), postgresql_where=text("NOT end_told"))
 Index("jobs_owner", jobs.c.owner, jobs.c.seq)
 Index("jobs_place", jobs.c.place)
 

@@ -98,16 +98,17 @@ def upgrade() -> None:
         sa.UniqueConstraint("id"),
         sa.UniqueConstraint("owner", "idempotency_key", name="one_job_per_key"),
     )
-    op.create_index(
-        "jobs_live",
-        "jobs",
-        ["phase", "seq"],
-        unique=False,
-        sqlite_where=sa.text("phase != 'ended'"),
-        postgresql_where=sa.text("phase != 'ended'"),
-    )
     op.create_index("jobs_owner", "jobs", ["owner", "seq"], unique=False)
+    op.create_index("jobs_phase", "jobs", ["phase", "seq"], unique=False)
     op.create_index("jobs_place", "jobs", ["place"], unique=False)
+    op.create_index(
+        "jobs_untold",
+        "jobs",
+        ["seq"],
+        unique=False,
+        sqlite_where=sa.text("end_told = 0"),
+        postgresql_where=sa.text("NOT end_told"),
+    )
     op.create_table(
         "needs",
         sa.Column("job", sa.String(length=32), nullable=False),
