@@ -333,7 +333,7 @@ def _check_job(place: Place, job: sqlite3.Row) -> None:
         assert place.rows("SELECT * FROM slots WHERE job = ? AND state = 'wait'", job["id"]) == []
     assert place.rows("SELECT * FROM needs WHERE job = ? AND state = 'wait'", job["id"]) == []
     folder = place.out / job["folder"]
-    if job["plan"] is None:
+    if not job["edition"]:
         assert not good
         return
     assert job["manifest_problem"] is None

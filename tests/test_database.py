@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 
 import pytest
-from sqlalchemy import QueuePool, create_engine, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from crosscut.errors import StorageError
 from crosscut.store import database as module
 from crosscut.store.database import Database
+from crosscut.store.turns import Turns
 
 POSTGRES = os.environ.get("CROSSCUT_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
 SECRET = "https://hooks.example/canary-in-the-address"
@@ -48,15 +50,44 @@ def test_a_state_of_newer_code_is_left_alone(sqlite):
     assert caught.value.code == "newer_state"
 
 
-def test_a_busy_pool_is_worth_another_try(sqlite, monkeypatch):
-    real = create_engine
-    monkeypatch.setattr(module, "create_engine", lambda url, **more: real(url, **more | {"pool_timeout": 0.05}))
+def test_a_busy_database_is_worth_another_try(sqlite, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
     database = Database(sqlite)
-    assert isinstance(database._engine.pool, QueuePool)
     with database.begin(), pytest.raises(StorageError) as caught, database.begin():
+        pass
+    with database.begin():
         pass
     database.close()
     assert (caught.value.code, caught.value.retryable) == ("database_busy", True)
+
+
+def test_turns_are_taken_in_order_and_every_other_one_by_who_is_in_haste():
+    turns, order, ready = Turns(5.0), [], []
+
+    def wait(name):
+        ready.append(name)
+        with turns.turn(haste=name.startswith("h")):
+            order.append(name)
+
+    names = ["a1", "a2", "h1", "a3", "h2", "h3", "h4"]
+    with turns.turn():
+        threads = []
+        for name in names:
+            threads.append(threading.Thread(target=wait, args=(name,)))
+            threads[-1].start()
+            while sum(map(len, turns._waiting.values())) < len(threads):
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert order == ["h1", "a1", "h2", "a2", "h3", "a3", "h4"]
+
+
+def test_who_gave_up_waiting_keeps_nobody_waiting():
+    turns = Turns(0.05)
+    with turns.turn(), pytest.raises(TimeoutError), turns.turn():
+        pass
+    with turns.turn(haste=True):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

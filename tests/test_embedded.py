@@ -443,8 +443,8 @@ def test_lines_of_many_workers_arrive_whole_and_redacted(open_floor):
     units = [ledger.add("log", kind, lines=200) for kind in ("batch", "source", "source", "source", "batch")]
     open_floor(ledger, processors=2, logs=[log])
     until(lambda: settled(ledger))
+    until(lambda: len(events(log)) == 200 * len(units))
     told = events(log)
-    assert len(told) == 200 * len(units)
     for unit in units:
         mine = [event for event in told if event["unit"] == unit]
         assert [event["number"] for event in mine] == list(range(200))

@@ -25,7 +25,7 @@ PASSTHROUGH = 1_000
 DESTINATION = 1_000
 """Most characters of the place in which the task's folder is made."""
 
-PLAIN_LINK = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::[1-9][0-9]{0,3})?/[!-\[\]-~]*")
+PLAIN_LINK = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?/[!-\[\]-~]*")
 """What most links look like, and nothing that could be wrong with one: requests hold hundreds."""
 
 

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from crosscut.errors import CrosscutError
 from crosscut.grid import Grid
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from crosscut.units import Found, JobRecord, Lane, Outcome, Output, Unit
 
 __all__ = ["Options", "Store", "Submission", "Submitted"]
+
+_EDITION = select(job_table.c.edition).where(job_table.c.id == bindparam("at"))
+_GRID = select(documents.c.grid).where(documents.c.job == bindparam("at"))
 
 GRIDS_KEPT = 256
 ROWS_KEPT = 3_000_000
@@ -190,42 +193,42 @@ class Store:
     # For owners
 
     def submit(self, wanted: Submission) -> Submitted:
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             return jobs.submit(db, wanted, self.clock())
 
     def owned(self, job: str, owner: str | None) -> AnyRow | None:
         """The job's row, None when it is not that owner's."""
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             return reading.owned(db, job, owner)
 
     def whole(self, job: str, owner: str | None) -> AnyRow | None:
         """The job's row with its documents, None when it is not that owner's."""
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             return reading.whole(db, job, owner)
 
     def version(self, job: str, owner: str | None) -> int | None:
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             row = reading.owned(db, job, owner, [job_table.c.version])
             return row.version if row else None
 
     def edition(self, job: str, owner: str | None) -> int | None:
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             row = reading.owned(db, job, owner, [job_table.c.edition])
             return row.edition if row else None
 
     def cancel(self, job: str) -> bool:
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             return jobs.cancel(db, job, self.clock())
 
     def retry(self, job: str) -> dict[str, int] | None:
         """None: it has not come to rest yet."""
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             row = db.execute(select(job_table).where(job_table.c.id == job).with_for_update()).one()
             return jobs.retry(db, row, self.clock()) if row.phase == "ended" else None
 
     def extend(self, job: str, edition: int, addition: Mapping[str, Any], total: int) -> bool:
         """False: it changed since it was looked at, or is not at a point where it can grow."""
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             row = db.execute(reading.entire().where(job_table.c.id == job).with_for_update(of=job_table)).one()
             if row.edition != edition or row.phase not in ("make", "ended") or row.state == "cancelled":
                 return False
@@ -233,38 +236,37 @@ class Store:
             return True
 
     def remove(self, job: str) -> None:
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             row = reading.owned(db, job, None)
             if row is not None:
                 jobs.remove(db, row)
 
     def supersede(self, job: str) -> None:
         """Forget what earlier jobs made in the same place as far as this one made it anew."""
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             row = reading.owned(db, job, None)
             if row is not None:
                 jobs.supersede(db, row)
 
     def read(self, look: Callable[[Connection], Any]) -> Any:
         """Several look-ups of `reading` or `access` in one transaction."""
-        with self.database.begin() as db:
+        with self.database.begin(haste=True) as db:
             return look(db)
 
     # Grids are immutable for an edition of the plan
 
     def _grid_of(self, db: Connection) -> Callable[[str], Grid]:
         def grid_of(job: str) -> Grid:
-            columns = reading.entire().with_only_columns(job_table.c.edition, documents.c.grid)
-            row = db.execute(columns.where(job_table.c.id == job)).one()
-            return self._grid(job, row.edition, row.grid)
+            edition = db.execute(_EDITION, {"at": job}).scalar_one()
+            return self._grid(job, edition, lambda: db.execute(_GRID, {"at": job}).scalar_one())
 
         return grid_of
 
-    def _grid(self, job: str, edition: int, text: str) -> Grid:
+    def _grid(self, job: str, edition: int, text: Callable[[], str]) -> Grid:
         with self._lock:
             known = self._grids.get((job, edition))
             if known is None:
-                known = self._grids[job, edition] = Grid.of(json.loads(text))
+                known = self._grids[job, edition] = Grid.of(json.loads(text()))
             self._grids.move_to_end((job, edition))
             while len(self._grids) > 1 and self._heavy():
                 self._grids.popitem(last=False)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import QueuePool, create_engine, event, text
+from sqlalchemy import StaticPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from crosscut.errors import StorageError
+from crosscut.store.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 MIGRATION_LOCK = 0x63726F7373
 """Of `pg_advisory_xact_lock`: several processes may start at once."""
+
+PATIENCE_SECONDS = 60.0
+"""How long to wait for the one connection of SQLite."""
 
 OWNER_LOCK = 0x63726F74
 """Of `pg_try_advisory_lock`, with the schema: one engine works on a state."""
@@ -39,13 +43,18 @@ class Database:
         """Open it, making or bringing up to date its tables; StorageError when that cannot be."""
         self.sqlite = url.startswith("sqlite")
         self._engine = _open(url, sqlite=self.sqlite)
+        self._turns = Turns(PATIENCE_SECONDS) if self.sqlite else None
         with _storage_errors():
             self._migrate()
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """One transaction, committed at the end; on SQLite nobody else has one meanwhile."""
-        with _storage_errors(), self._engine.begin() as connection:
+    def begin(self, *, haste: bool = False) -> Iterator[Connection]:
+        """One transaction, committed at the end; on SQLite nobody else has one meanwhile.
+
+        Those in `haste`, for whom somebody waits, come first.
+        """
+        turn = self._turns.turn(haste=haste) if self._turns else nullcontext()
+        with _storage_errors(), turn, self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -93,15 +102,7 @@ def _open(url: str, *, sqlite: bool) -> Engine:
     if not sqlite:
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     # One connection: no "database is locked", and safe from the WAL-reset bug of SQLite up to 3.51.2.
-    engine = create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=60,
-        hide_parameters=True,
-        connect_args={"check_same_thread": False},
-    )
+    engine = create_engine(url, poolclass=StaticPool, hide_parameters=True, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
@@ -120,7 +121,7 @@ def _open(url: str, *, sqlite: bool) -> Engine:
 def _storage_errors() -> Iterator[None]:
     try:
         yield
-    except PoolTimeoutError as error:
+    except (PoolTimeoutError, TimeoutError) as error:
         raise _busy(str(error)) from error
     except OperationalError as error:
         if "disk is full" in str(error.orig):

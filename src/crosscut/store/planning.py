@@ -1,18 +1,16 @@
 """From a job to units of work: what it needs, what its plan says, the batches its ready clips allow, its end.
 
-Functions over an open transaction. Variations are never rows up front: when a clip becomes ready it opens a box, the
-combinations with what was ready before it, and batches are cut from boxes as there is room for them.
+Functions over an open transaction.
 """
 
 from __future__ import annotations
 
 import json
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, exists, insert, or_, select, update
 
-from crosscut.store import batches, outcomes, places, queue, reading
+from crosscut.store import batches, opening, places, queue, reading
 from crosscut.store.schema import LIVE, boxes, documents, jobs, needs, slots, work
 from crosscut.wants import request_of, wants
 
@@ -99,11 +97,8 @@ def decided(db: Connection, job: AnyRow, result: Mapping[str, Any], grid: Grid, 
     refused = result["refused"]
     errors = json.loads(job.errors) if not refused else {"made": {}, "doomed": {refused: len(grid)}}
     over = bool(refused) or job.mode == "plan"
-    db.execute(
-        update(documents)
-        .where(documents.c.job == job.id)
-        .values(plan=result["plan"], grid=json.dumps(grid.as_json()), estimate=json.dumps(result["estimate"]))
-    )
+    texts = {"drawn": result["plan"], "rows": json.dumps(grid.as_json()), "price": json.dumps(result["estimate"])}
+    db.execute(_KEEP_PLAN, {"at": job.id, **texts})
     db.execute(
         update(jobs)
         .where(jobs.c.id == job.id)
@@ -121,16 +116,16 @@ def decided(db: Connection, job: AnyRow, result: Mapping[str, Any], grid: Grid, 
     )
     if over:
         return
-    _place_slots(db, job.id, result, grid, options, now)
-    for target in range(grid.targets):
-        fresh = select(slots.c.block, slots.c.choice).where(
-            slots.c.job == job.id, slots.c.target == target, slots.c.state == "ready", slots.c.ord.is_(None)
-        )
-        waiting = {(block, choice) for block, choice in db.execute(fresh)}
-        _number(db, job.id, target, [place for place in grid.order() if place in waiting])
-        open_boxes(db, job.id, target, grid)
+    opening.place(db, job.id, result, grid, options, now)
     _rescue(db, job, grid, options, now)
-    count_doomed(db, job.id, grid)
+    opening.count_doomed(db, job.id, grid)
+
+
+_KEEP_PLAN = (
+    update(documents)
+    .where(documents.c.job == bindparam("at"))
+    .values(plan=bindparam("drawn"), grid=bindparam("rows"), estimate=bindparam("price"))
+)
 
 
 def _rescue(db: Connection, job: AnyRow, grid: Grid, options: Options, now: float) -> None:
@@ -148,149 +143,10 @@ def _rescue(db: Connection, job: AnyRow, grid: Grid, options: Options, now: floa
     for start in range(0, len(indexes), batches.MOST):
         some = indexes[start : start + batches.MOST]
         queue.put(db, [batches.row(job.id, some, options, now)])
-    db.execute(update(jobs).where(jobs.c.id == job.id).values(rescued=json.dumps(reasons)))
+    db.execute(_RESCUE, {"at": job.id, "told": json.dumps(reasons)})
 
 
-def _place_slots(db: Connection, job: str, result: Mapping[str, Any], grid: Grid, options: Options, now: float) -> None:
-    table = select(slots.c.target, slots.c.block, slots.c.choice, slots.c.state).where(slots.c.job == job)
-    known = {(row.target, row.block, row.choice): row.state for row in db.execute(table)}
-    order = {place: number for number, place in enumerate(grid.order())}
-    rows = [
-        {
-            "job": job,
-            "target": target,
-            "block": block,
-            "choice": choice,
-            "position": order.get((block, choice), len(order)),
-            "key": key,
-            "error": problem,
-            "state": "failed" if problem else "wait" if key else "ready",
-        }
-        for target, block, choice, key, problem in result["slots"]
-        if known.get((target, block, choice)) in (None, "failed", "off")
-    ]
-    for row in rows:
-        if (row["target"], row["block"], row["choice"]) in known:
-            db.execute(
-                delete(slots).where(*(slots.c[name] == row[name] for name in ("job", "target", "block", "choice")))
-            )
-    if rows:
-        db.execute(insert(slots), rows)
-    rows.sort(key=itemgetter("position"))
-    segments = {row["key"]: result["segments"][row["key"]] for row in rows if row["state"] == "wait"}
-    queue.put(
-        db,
-        [
-            queue.unit_row("segment", None, payload, now, key=key, allowed=options.allowed("segment", payload))
-            for key, payload in segments.items()
-        ],
-    )
-
-
-def _number(db: Connection, job: str, target: int, places: Sequence[tuple[int, int]]) -> None:
-    """Give ready slots (block, choice) the next numbers among the ready ones."""
-    last = db.scalar(select(func.max(slots.c.ord)).where(slots.c.job == job, slots.c.target == target))
-    first = 0 if last is None else last + 1
-    here = and_(
-        slots.c.job == job,
-        slots.c.target == target,
-        slots.c.block == bindparam("at_block"),
-        slots.c.choice == bindparam("at_choice"),
-    )
-    rows = [
-        {"at_block": block, "at_choice": choice, "number": first + place}
-        for place, (block, choice) in enumerate(places)
-    ]
-    if rows:
-        db.execute(update(slots).where(here).values(ord=bindparam("number")), rows)
-
-
-def open_boxes(db: Connection, job: str, target: int, grid: Grid) -> None:
-    """A box for every ready slot in every stage, where there is none yet."""
-    ready = list(
-        db.execute(
-            select(slots.c.block, slots.c.choice, slots.c.ord)
-            .where(slots.c.job == job, slots.c.target == target, slots.c.ord.is_not(None))
-            .order_by(slots.c.ord)
-        )
-    )
-    known = set(
-        db.execute(select(boxes.c.stage, boxes.c.ord).where(boxes.c.job == job, boxes.c.target == target)).all()
-    )
-    places_ready = [(row.block, row.choice) for row in ready]
-    missing = [(stage, row.ord) for stage in range(len(grid.stages)) for row in ready if (stage, row.ord) not in known]
-    if not missing:
-        return
-    since = min(number for _, number in missing)
-    sizes = grid.box_sizes(places_ready, since)
-    fresh = [
-        {
-            "job": job,
-            "stage": stage,
-            "target": target,
-            "ord": number,
-            "block": places_ready[number][0],
-            "choice": places_ready[number][1],
-            "size": sizes[stage][number - since],
-            "cursor": 0,
-        }
-        for stage, number in missing
-    ]
-    db.execute(insert(boxes), fresh)
-
-
-def segment_ended(db: Connection, key: str, failure: Failure | None, grid_of: Callable[[str], Grid]) -> None:
-    """A segment is there, or cannot be made: every slot that waited for it goes on."""
-    rows = list(
-        db.execute(
-            select(slots).where(slots.c.key == key, slots.c.state == "wait").order_by(slots.c.job).with_for_update()
-        )
-    )
-    changed: dict[str, set[int]] = {}
-    for job in sorted({row.job for row in rows}):
-        # Slots of one job are numbered by one at a time.
-        db.execute(select(jobs.c.id).where(jobs.c.id == job).with_for_update())
-    for row in rows:
-        here = and_(*(slots.c[name] == getattr(row, name) for name in ("job", "target", "block", "choice")))
-        if failure:
-            db.execute(update(slots).where(here).values(state="failed", error=failure.public))
-        else:
-            db.execute(update(slots).where(here).values(state="ready"))
-            _number(db, row.job, row.target, [(row.block, row.choice)])
-        changed.setdefault(row.job, set()).add(row.target)
-    for job, targets in changed.items():
-        grid = grid_of(job)
-        if failure:
-            count_doomed(db, job, grid)
-        else:
-            for target in targets:
-                open_boxes(db, job, target, grid)
-        db.execute(update(jobs).where(jobs.c.id == job).values(version=jobs.c.version + 1))
-
-
-def count_doomed(db: Connection, job: str, grid: Grid) -> None:
-    """How many variations lack a usable clip, by the first clip that is to blame."""
-    failed = list(
-        db.execute(
-            select(slots.c.target, slots.c.block, slots.c.choice, slots.c.error)
-            .where(slots.c.job == job, slots.c.state == "failed")
-            .order_by(slots.c.target, slots.c.block, slots.c.choice)
-        )
-    )
-    reasons: dict[str, int] = {}
-    for target in {row.target for row in failed}:
-        here = [row for row in failed if row.target == target]
-        for row, count in zip(here, grid.doomed([(row.block, row.choice) for row in here]), strict=True):
-            reasons[row.error] = reasons.get(row.error, 0) + count
-    total = sum(reasons.values())
-    told = db.execute(select(jobs.c.errors, jobs.c.rescued).where(jobs.c.id == job)).one()
-    errors = json.loads(told.errors)
-    for reason, count in json.loads(told.rescued).items():
-        reasons[reason] = reasons.get(reason, 0) - count
-        total -= count
-    kept = dict(sorted(filter(itemgetter(1), reasons.items()), key=lambda one: -one[1])[: outcomes.REASONS_KEPT])
-    document = json.dumps({"made": errors.get("made", {}), "doomed": kept})
-    db.execute(update(jobs).where(jobs.c.id == job).values(doomed=total, errors=document))
+_RESCUE = update(jobs).where(jobs.c.id == bindparam("at")).values(rescued=bindparam("told"))
 
 
 # The end

@@ -50,8 +50,13 @@ def entire() -> Select[Any]:
 
 def whole(db: Connection, job: str, owner: str | None) -> AnyRow | None:
     """The job with its documents, if it is that owner's; `owner` None is everybody."""
-    query = entire().where(jobs.c.id == job)
-    return db.execute(query if owner is None else query.where(jobs.c.owner == owner)).one_or_none()
+    return db.execute(_whole(anyone=owner is None), {"at": job, "by": owner}).one_or_none()
+
+
+@cache
+def _whole(*, anyone: bool) -> Select[Any]:
+    query = entire().where(jobs.c.id == bindparam("at"))
+    return query if anyone else query.where(jobs.c.owner == bindparam("by"))
 
 
 def listed(
@@ -112,18 +117,23 @@ _COPIED = select(func.count()).where(slots.c.job == bindparam("at"), slots.c.key
 
 
 def found(db: Connection, job: str) -> list[Found]:
-    query = select(needs).where(needs.c.job == job).order_by(needs.c.position)
     return [
         Found(row.kind, row.name, json.loads(row.result) if row.result else None, row.error)
-        for row in db.execute(query)
+        for row in db.execute(_FOUND, {"at": job})
     ]
+
+
+_FOUND = select(needs).where(needs.c.job == bindparam("at")).order_by(needs.c.position)
 
 
 def broken(db: Connection, job: str) -> dict[tuple[int, int, int], str]:
     """Why clips could not be prepared, by (target, block, choice)."""
-    query = select(slots.c.target, slots.c.block, slots.c.choice, slots.c.error)
-    rows = db.execute(query.where(slots.c.job == job, slots.c.state == "failed"))
-    return {(row.target, row.block, row.choice): row.error for row in rows}
+    return {(row.target, row.block, row.choice): row.error for row in db.execute(_BROKEN, {"at": job})}
+
+
+_BROKEN = select(slots.c.target, slots.c.block, slots.c.choice, slots.c.error).where(
+    slots.c.job == bindparam("at"), slots.c.state == "failed"
+)
 
 
 def estimate(db: Connection, job: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
 
-from crosscut.store import outcomes, planning, queue, reading
+from crosscut.store import opening, outcomes, planning, queue, reading
 from crosscut.store.jobs import fail, record_of
 from crosscut.store.schema import jobs
 from crosscut.units import Outcome, Output
@@ -81,7 +81,7 @@ def _succeeded(
     if row.kind in ("source", "speech"):
         planning.prepared(db, row.key, outcome.result, None)
     elif row.kind == "segment":
-        planning.segment_ended(db, row.key, None, grid_of)
+        opening.segment_ended(db, row.key, None, grid_of)
     elif row.kind == "manifest":
         planning.over(db, row.job, outcome.result.get("problem"), now)
     elif row.kind == "plan":
@@ -98,7 +98,7 @@ def _failed(
     if row.kind in ("source", "speech"):
         planning.prepared(db, row.key, None, failure)
     elif row.kind == "segment":
-        planning.segment_ended(db, row.key, failure, grid_of)
+        opening.segment_ended(db, row.key, failure, grid_of)
     elif row.kind == "manifest":
         planning.over(db, row.job, failure.public, now)
     elif row.kind == "plan":
