@@ -89,7 +89,8 @@ def test_units_of_both_lanes_are_done_by_their_workers(open_floor):
     lanes = {unit: worker.partition("-")[0] for unit, _, worker in ledger.starts}
     assert [lanes[unit] for unit in units] == ["processor", "processor", "network", "network"]
     assert [row.outcomes[0].outputs[0].index for row in ledger.rows] == units
-    assert sorted(worker.lane for worker in floor.executor.workers()) == ["network", "processor", "processor"]
+    lanes_of = ["network", "processor", "processor"]
+    until(lambda: sorted(worker.lane for worker in floor.executor.workers()) == lanes_of)
     until(lambda: floor.changes == 4)
     assert floor.deaths == []
 

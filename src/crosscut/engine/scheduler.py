@@ -97,8 +97,7 @@ class Scheduler:
         self._store.advance()
         self._let_go()
         for lane in get_args(Lane):
-            if not self._stopped.is_set():
-                self._hand_out(lane)
+            self._hand_out(lane)
         self.tell()
         self._beaten = time.monotonic()
 
@@ -109,8 +108,11 @@ class Scheduler:
             self._executor.forget(job)
 
     def _hand_out(self, lane: Lane) -> None:
-        for unit, attempt in self._store.lease(lane, lambda *out: self._executor.slots(lane, *out)):
-            self._executor.submit(unit, attempt, lane)
+        while leased := self._store.lease(lane, lambda *out: self._executor.slots(lane, *out)):
+            for unit, attempt in leased:
+                self._executor.submit(unit, attempt, lane)
+            if self._stopped.is_set():
+                return
 
     def tell(self) -> None:
         """Announce what has come to pass: first failures, ends."""

@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from crosscut.fields import Event
     from crosscut.store.schema import AnyRow
     from crosscut.units import Found, JobRecord, Lane, Outcome, Output, Unit
+    from crosscut.wants import Want
 
 __all__ = ["Options", "Store", "Submission", "Submitted"]
 
 _EDITION = select(job_table.c.edition).where(job_table.c.id == bindparam("at"))
 _GRID = select(documents.c.grid).where(documents.c.job == bindparam("at"))
+
+WANTED_AT_ONCE = 50
+"""Preparations put into the queue in one transaction."""
 
 GRIDS_KEPT = 256
 ROWS_KEPT = 3_000_000
@@ -108,8 +112,17 @@ class Store:
                 with self.database.begin() as db:
                     jobs.fail(db, record.id, error.public, self.clock())
                 continue
+            self._let_in(record.id, wanted)
+
+    def _let_in(self, job: str, wanted: Sequence[Want]) -> None:
+        """In several transactions: others wait for the database."""
+        for start in range(0, len(wanted), WANTED_AT_ONCE):
             with self.database.begin() as db:
-                planning.admit(db, record.id, wanted, self.options, self.clock())
+                some = wanted[start : start + WANTED_AT_ONCE]
+                if not planning.want(db, job, some, self.options, self.clock()):
+                    return
+        with self.database.begin() as db:
+            planning.let_in(db, job)
 
     def take_places(self, claim: Callable[[str, str, str], bool] = _free) -> None:
         """Give free places to the jobs that wait for them; `claim` (job, destination, folder) keeps others out."""
@@ -141,7 +154,10 @@ class Store:
             planning.ending(db, self.options, self.clock())
 
     def lease(self, lane: Lane, room: Callable[[int, int], int]) -> list[tuple[int, int]]:
-        """Hand out units of `lane`: (unit, attempt). `room` says how many, from how many are queued and running."""
+        """Hand out some units of `lane`: (unit, attempt), none when nothing waits or there is no room.
+
+        `room` says how many more there may be, from how many are queued and running.
+        """
         most = self.options.most_in_hand(lane)
         with self.database.begin() as db:
             return leasing.lease(db, lane, room, self.clock(), self.options.lease_seconds, most)

@@ -26,6 +26,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x63726F7373
 """Of `pg_advisory_xact_lock`: several processes may start at once."""
 
+LOG_PAGES = 8_000
+"""Pages, of 4 KiB, that SQLite's write-ahead log may grow to."""
+
 PATIENCE_SECONDS = 60.0
 """How long to wait for the one connection of SQLite."""
 
@@ -107,7 +110,9 @@ def _open(url: str, *, sqlite: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-16000", "temp_store=MEMORY"):
+        # A checkpoint makes one commit last as long as the disk takes: have few of them.
+        log = f"wal_autocheckpoint={LOG_PAGES}"
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", log, "cache_size=-8000", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

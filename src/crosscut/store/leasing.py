@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from crosscut.units import Lane
 
+AT_ONCE = 8
+"""Units handed out in one look: others wait for the database."""
+
 WRITING = ("batch", "manifest")
 """Kinds that write into the job's place."""
 
@@ -35,19 +38,20 @@ class _Next(NamedTuple):
 def lease(
     db: Connection, lane: Lane, room: Callable[[int, int], int], now: float, ttl: float, most: int
 ) -> list[tuple[int, int]]:
-    """Hand out as many units as there is `room` for when so many are queued and running: (unit, attempt).
+    """Hand out units while there is `room` for more when so many are queued and running: at most `AT_ONCE`.
 
     Each time it is the turn of the job with the fewest in hand, then of the one that had its turn longest ago. No job
     has more than `most` in hand, so that there is something left for the next that comes.
     """
     out = db.execute(_OUT, {"lane": lane}).all()
-    left = room(*(sum(row.units for row in out if row.state == state) for state in ("queued", "running")))
+    left = min(AT_ONCE, room(*(sum(row.units for row in out if row.state == state) for state in ("queued", "running"))))
     if left <= 0:
         return []
     in_hand: Counter[str] = Counter()
     for row in out:
         in_hand[row.job] += row.units
-    found = _candidates(db, lane, now)
+    calm = lane == "network" and bool(db.scalar(_SUSPECT_OUT, {"lane": lane}))
+    found = _candidates(db, lane, now, calm=calm)
     turn = max((one.served for one in found.values()), default=0.0)
     given: list[tuple[int, int]] = []
     while len(given) < left:
@@ -56,13 +60,16 @@ def lease(
             break
         job = min(able, key=lambda one: (in_hand[one], found[one]))
         unit = found.pop(job).unit
-        attempt = db.scalar(_HAND_OUT, {"unit": unit, "to": job, "until": now + ttl})
-        if attempt is not None:
+        leased = db.execute(_HAND_OUT, {"unit": unit, "to": job, "until": now + ttl}).one_or_none()
+        if leased is not None:
             turn += 1.0
-            given.append((unit, attempt))
+            given.append((unit, leased.attempt))
             in_hand[job] += 1
             db.execute(_SERVED, {"at": job, "turn": turn})
-        found |= _candidates(db, lane, now, job)
+        if lane == "network" and not calm and leased is not None and leased.crashes:
+            calm, found = True, _candidates(db, lane, now, calm=True)
+        else:
+            found |= _candidates(db, lane, now, job, calm=calm)
     return given
 
 
@@ -75,14 +82,23 @@ _HAND_OUT = (
     update(work)
     .where(work.c.id == bindparam("unit"), work.c.state == "ready")
     .values(state="queued", attempt=work.c.attempt + 1, job=bindparam("to"), lease=bindparam("until"))
-    .returning(work.c.attempt)
+    .returning(work.c.attempt, work.c.crashes)
 )
 _SERVED = update(jobs).where(jobs.c.id == bindparam("at")).values(served=bindparam("turn"))
 
 
-def _candidates(db: Connection, lane: Lane, now: float, job: str | None = None) -> dict[str, _Next]:
+_SUSPECT_OUT = select(
+    exists().where(work.c.lane == bindparam("lane"), work.c.state.in_(("queued", "running")), work.c.crashes > 0)
+)
+"""Whether a unit over which a worker died is in hand again.
+
+Where a worker has several in hand, those that it died over go one after the other, so that the one that is to blame
+ends up without company.
+"""
+
+
+def _candidates(db: Connection, lane: Lane, now: float, job: str | None = None, *, calm: bool) -> dict[str, _Next]:
     """What is next of each job, or of that one."""
-    calm = lane == "network" and _suspect_out(db, lane)
     told = {"now": now} | ({} if job is None else {"only": job})
     found: dict[str, _Next] = {}
     for rank, statement in enumerate(_next_units(lane, calm=calm, one=job is not None)):
@@ -105,11 +121,14 @@ def _next_units(lane: Lane, *, calm: bool, one: bool) -> tuple[Select[Any], Sele
     paused = exists().where(destinations.c.key == jobs.c.place, destinations.c.not_before > now, work.c.kind == "batch")
     own = (
         select(jobs.c.id, jobs.c.served, func.min(work.c.id))
+        .select_from(work)
         .join(jobs, jobs.c.id == work.c.job)
         .where(ready, work.c.kind.not_in(PREPARATIONS), ~paused, ~stopped(), or_(work.c.kind.not_in(WRITING), held()))
         .group_by(jobs.c.id, jobs.c.served)
     )
-    wanted = needs if lane == "network" else slots
+    wanted, waiting = (
+        (needs, jobs.c.phase == "gather") if lane == "network" else (slots, and_(LIVE, jobs.c.edition > 0))
+    )
     unit = select(work.c.id).where(ready, work.c.key == wanted.c.key).correlate(wanted).scalar_subquery()
     # One look-up for each job, however many pieces it waits for.
     first = (
@@ -120,22 +139,7 @@ def _next_units(lane: Lane, *, calm: bool, one: bool) -> tuple[Select[Any], Sele
         .correlate(jobs)
         .scalar_subquery()
     )
-    live = and_(LIVE, or_(jobs.c.phase != "queued", jobs.c.edition > 0))
-    shared = select(jobs.c.id, jobs.c.served, first).where(live)
+    shared = select(jobs.c.id, jobs.c.served, first).where(waiting)
     if one:
         return own.where(work.c.job == bindparam("only")), shared.where(jobs.c.id == bindparam("only"))
     return own, shared
-
-
-def _suspect_out(db: Connection, lane: Lane) -> bool:
-    """Whether a unit over which a worker died is in hand again.
-
-    Where a worker has several in hand, those that it died over go one after the other, so that the one that is to
-    blame ends up without company.
-    """
-    return bool(db.scalar(_SUSPECT_OUT, {"lane": lane}))
-
-
-_SUSPECT_OUT = select(
-    exists().where(work.c.lane == bindparam("lane"), work.c.state.in_(("queued", "running")), work.c.crashes > 0)
-)

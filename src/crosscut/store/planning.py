@@ -29,27 +29,35 @@ OUTLINE = ("formats", "formats_reason", "notes", "refused")
 """Of the estimate, what a status tells."""
 
 
-def admit(db: Connection, job: str, wanted: Sequence[Want], options: Options, now: float) -> None:
-    """Let a job's preparations into the queue; those that another job waits for are shared."""
-    entering = update(jobs).where(jobs.c.id == job, jobs.c.phase == "queued", jobs.c.state != "cancelled")
-    if not db.execute(entering.values(phase="gather", version=jobs.c.version + 1)).rowcount:
-        return
-    known = set(db.scalars(select(needs.c.key).where(needs.c.job == job)))
-    fresh = [want for want in wanted if want.key not in known]
+def want(db: Connection, job: str, wanted: Sequence[Want], options: Options, now: float) -> bool:
+    """Put preparations of a job that is to be let in into the queue; those that another job waits for are shared.
+
+    False when it is not to be let in any more.
+    """
+    if db.scalar(_LOCK, {"at": job}) is None:
+        return False
+    known = set(db.scalars(_WANTED, {"at": job}))
+    fresh = [one for one in wanted if one.key not in known]
     rows = [
-        {
-            "job": job,
-            "key": want.key,
-            "kind": want.kind,
-            "name": want.name,
-            "position": len(known) + number,
-            "state": "wait",
-        }
-        for number, want in enumerate(fresh)
+        {"job": job, "key": one.key, "kind": one.kind, "name": one.name, "position": position, "state": "wait"}
+        for position, one in enumerate(fresh, len(known))
     ]
     if rows:
-        db.execute(insert(needs), rows)
-    queue.put(db, [_want_row(want, options, now) for want in fresh])
+        db.execute(_WANT, rows)
+    queue.put(db, [_want_row(one, options, now) for one in fresh])
+    return True
+
+
+def let_in(db: Connection, job: str) -> None:
+    """All it wants is in the queue."""
+    db.execute(_LET_IN, {"at": job})
+
+
+_ENTERING = (jobs.c.id == bindparam("at"), jobs.c.phase == "queued", jobs.c.state != "cancelled")
+_LOCK = select(jobs.c.seq).where(*_ENTERING).with_for_update()
+_WANTED = select(needs.c.key).where(needs.c.job == bindparam("at"))
+_WANT = insert(needs)
+_LET_IN = update(jobs).where(*_ENTERING).values(phase="gather", version=jobs.c.version + 1)
 
 
 def gathered(db: Connection, options: Options, now: float) -> None:
