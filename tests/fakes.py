@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from crosscut import pcm
-from crosscut.media import AUDIO_RATE, Seconds
+from crosscut.media import AUDIO_RATE, PLAIN, Manner, Seconds
 from crosscut.voices import Resolved, Speech, Word, check_text
 
 if TYPE_CHECKING:
@@ -24,12 +24,18 @@ class ToneVoice:
     """Speaks every word as a beep of a fifth of a second and a pause half as long."""
 
     name: ClassVar[str] = "tone"
-    price: ClassVar[float] = 0.0
+    free: ClassVar[bool] = True
     PITCHES: ClassVar = {"low": 220, "high": 880}
     BEEP: ClassVar = AUDIO_RATE // 5
     PAUSE: ClassVar = AUDIO_RATE // 10
 
-    def resolve(self, voice: str | None) -> Resolved:
+    def price(self, manner: Manner) -> float:
+        return 0.0
+
+    def owned(self, text: str, resolved: Resolved) -> bool:
+        return True
+
+    def resolve(self, voice: str | None, manner: Manner = PLAIN) -> Resolved:
         if voice is None or voice in self.PITCHES:
             return Resolved(voice or "low")
         return Resolved("low", f"there is no voice “{voice}”: low speaks instead")

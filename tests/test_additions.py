@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from crosscut.additions import Addition, extended, parse_addition
 from crosscut.errors import RequestError
 from crosscut.fields import RequestLimits
+from crosscut.media import NO_TIME
 from crosscut.request import Block, Line, Request, parse_request
 
 relaxed = settings(deadline=None, max_examples=100)
@@ -66,7 +67,7 @@ def test_an_addition_is_understood_in_every_spelling():
         "select": {"count": 2},
     }
     expected = Addition(
-        (Block("hook", tuple(links("h3"))),), ("https://example.com/m.mp3",), (Line("Hello", "Sarah"),), 2
+        (Block("hook", tuple(links("h3"))),), ("https://example.com/m.mp3",), (Line("Hello", "Sarah"),), 2, (NO_TIME,)
     )
     assert parse_addition(json.dumps(body).encode(), made()) == expected
     for spelling in ("text_to_speach", "voice_blocks"):

@@ -22,11 +22,12 @@ from crosscut.destinations.folder import FolderDestination
 from crosscut.errors import DeliverError, WebhookError
 from crosscut.fetch import Fetcher
 from crosscut.plandoc import PlanDoc, plan_of
+from crosscut.request import Line
 from crosscut.sandbox import Sandbox
 from crosscut.studio import DELIVERIES
 from crosscut.telemetry import Telemetry
 from crosscut.units import Found, JobRecord, Output, Unit
-from crosscut.wants import request_of, wants
+from crosscut.wants import line_name, request_of, wants
 from crosscut.workshop import Toolbox
 from fakes import MemoryLedger, ToneVoice
 from sounds import tune, write_media
@@ -244,13 +245,20 @@ def test_an_upload_that_is_gone_is_asked_for_again(house):
 
 
 class PaidVoice(ToneVoice):
-    price = 0.5
+    free = False
+
+    def price(self, manner):
+        return 0.5
+
+    def speak(self, text, resolved, output):
+        speech = super().speak(text, resolved, output)
+        return replace(speech, billed=len(text), cost=self.price(resolved.manner) * len(text))
 
 
 def test_a_line_is_spoken_and_paid_once_ever(house):
     house.tools = replace(house.tools, voice=PaidVoice())
     crew = Crew(house.tools, FolderDestination)
-    unit = house.unit("speech", house.submit(video_blocks=BLOCKS), text="Four", voice="nobody")
+    unit = house.unit("speech", house.submit(video_blocks=BLOCKS), line=line_name(Line("Four", "nobody")))
     first, second = (crew.perform(unit, house.ledger, threading.Event(), lambda _: None) for _ in range(2))
     assert first.result == second.result
     assert first.result["seconds"] == "3/10"
@@ -263,7 +271,7 @@ def test_a_line_is_spoken_and_paid_once_ever(house):
 
 
 def test_a_line_that_cannot_be_spoken_says_which(house):
-    outcome = house.do("speech", house.submit(video_blocks=BLOCKS), text="...", voice=None)
+    outcome = house.do("speech", house.submit(video_blocks=BLOCKS), line=line_name(Line("...")))
     assert outcome.failure.public.startswith("voice-over “...”: this voice-over has no words")
     assert outcome.failure.stage == "speak"
 

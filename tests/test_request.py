@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from crosscut.errors import RequestError
 from crosscut.fields import PLAIN_LINK, RequestLimits, _check_link
+from crosscut.media import NO_TIME, USUAL_MIX
 from crosscut.request import Block, Line, Request, Webhook, parse_request
 
 relaxed = settings(deadline=None, max_examples=150)
@@ -60,6 +61,7 @@ def test_the_documented_request_is_understood(sent: Any) -> None:
             Block("block2", ("https://example.com/video3.mp4",)),
         ),
         music=("https://example.com/audio1.mp3", "https://example.com/audio2.mp3"),
+        music_starts=(NO_TIME, NO_TIME),
         lines=(Line("Hello world", "Sarah"),),
     )
 
@@ -67,7 +69,7 @@ def test_the_documented_request_is_understood(sent: Any) -> None:
 def test_defaults() -> None:
     request = parse_request(body())
     assert (request.seed, request.clip_sound, request.formats, request.fps) == (0, "mute", (), None)
-    assert (request.fit, request.join, request.count, request.music_gain) == ("blur", "safe", None, -14.0)
+    assert (request.fit, request.join, request.count, request.mix) == ("blur", "safe", None, USUAL_MIX)
     assert (request.voice_overflow, request.name, request.music, request.lines) == ("hold", None, (), ())
     assert (request.webhook, request.passthrough, request.destination, request.stages) == (None, None, None, ())
 

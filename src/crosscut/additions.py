@@ -36,12 +36,16 @@ from crosscut.request import (
     check_sounds,
     check_totals,
     lines_in,
+    link_of,
     music_in,
     read_model,
+    starts_in,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from crosscut.media import Seconds
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Addition:
     music: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()
     count: int | None = None
+    music_starts: tuple[Seconds, ...] = ()
 
 
 def parse_addition(
@@ -91,6 +96,7 @@ def extended(request: Request, addition: Addition) -> Request:
         request,
         blocks=tuple(Block(block.name, block.clips + added.get(block.name, ())) for block in request.blocks),
         music=request.music + addition.music,
+        music_starts=request.music_starts + addition.music_starts,
         lines=request.lines + addition.lines,
     )
     music, lines = (0, len(larger.music)), (0, len(larger.lines))
@@ -186,9 +192,9 @@ class AdditionBody(Model):
             for number, source in enumerate(sources):
                 _refuse_twice(source, clips[name], ("video_blocks", name, number), f"in block {quoted(name)}")
         music = set(request.music)
-        for name, sources in (self.audio_blocks or {}).items():
-            for number, source in enumerate(sources):
-                _refuse_twice(source, music, ("audio_blocks", name, number), "among the music")
+        for name, tracks in (self.audio_blocks or {}).items():
+            for number, track in enumerate(tracks):
+                _refuse_twice(link_of(track), music, ("audio_blocks", name, number), "among the music")
         lines = set(request.lines)
         for line in lines_in(self):
             if line in lines:
@@ -201,6 +207,7 @@ class AdditionBody(Model):
         return Addition(
             blocks=tuple(Block(name, tuple(clips)) for name, clips in (self.video_blocks or {}).items()),
             music=music_in(self),
+            music_starts=starts_in(self),
             lines=lines_in(self),
             count=self.select.count if self.select else None,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -21,12 +20,11 @@ from crosscut.pieces import encoder_threads
 from crosscut.plan import Rendition, SpokenLine
 from crosscut.plandoc import FACTS, ORIGIN, TARGET, PlanDoc, Voiced
 from crosscut.report import manifest_csv, manifest_json
-from crosscut.request import Line
 from crosscut.segments import make_segment, segment_key
 from crosscut.speech import expected, line_sentence, say, voice_for
 from crosscut.studio import UNEXPECTED, Studio, failure
 from crosscut.units import Failure, Outcome, Spent
-from crosscut.wants import planned_request, request_of
+from crosscut.wants import line_name, line_of, planned_request, request_of
 
 if TYPE_CHECKING:
     import threading
@@ -128,7 +126,7 @@ class Crew:
         }
 
     def _speech(self, task: Task) -> None:
-        line = Line(task.payload["text"], task.payload["voice"])
+        line = line_of(task.payload["line"])
         try:
             said = say(line, task.shop)
         except CrosscutError as error:
@@ -295,11 +293,11 @@ def _lines(
     request: Request, found: Sequence[Found], earlier: PlanDoc | None, shop: Workshop
 ) -> tuple[list[SpokenLine | str], list[Voiced | None]]:
     """The length of each line, or why it cannot be spoken, and its voice; one that was not spoken is estimated."""
-    known = {tuple(json.loads(each.name)): each for each in found if each.kind == "speech"}
+    known = {each.name: each for each in found if each.kind == "speech"}
     lines: list[SpokenLine | str] = []
     voices: list[Voiced | None] = []
     for number, line in enumerate(request.lines):
-        each = known.get((line.text, line.voice))
+        each = known.get(line_name(line))
         before = earlier.lines[number] if earlier and number < len(earlier.lines) else None
         if earlier and isinstance(before, SpokenLine) and before.exact:
             lines.append(before)

@@ -36,7 +36,7 @@ def estimate(plan: Plan, sizes: Mapping[str, int], shown: Callable[[str], str]) 
     encodes = [clip for clip in clips if clip["reasons"]]
     totals = _listed(plan) if len(plan) <= LISTED else _counted(plan)
     refusal = plan.overflow_refusal()
-    spoken = {(line.text, line.voice) for line in plan.request.lines}
+    spoken = set(plan.request.lines)
     return {
         "task_name": plan.request.task_name,
         "variations": len(plan),
@@ -53,7 +53,7 @@ def estimate(plan: Plan, sizes: Mapping[str, int], shown: Callable[[str], str]) 
         "encode_seconds": _rounded(sum((clip["seconds"] for clip in encodes), 0.0)),
         "wide_would_save": len(encodes) - _wide_encodes(plan),
         "voice_over_lines": len(spoken),
-        "voice_over_characters": sum(len(text) for text, _ in spoken),
+        "voice_over_characters": sum(len(line.text) for line in spoken),
         "total_minutes": _rounded(float(totals["seconds"]) / 60),
         "total_bytes": _bytes(plan, sizes, totals["seconds"]),
         "shorter_than_voice_over": totals["short"],

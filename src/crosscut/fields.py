@@ -5,11 +5,23 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationInfo,
+)
 
+from crosscut.media import Manner
 from crosscut.notation import format_size, frame_rate
 from crosscut.refusals import EXAMPLE_LINK, kind_of, problem, quoted
 
@@ -20,6 +32,8 @@ SPEECH = ("text_to_speach", "text_to_speech", "voice_blocks")
 """Names of the fields that say what to speak."""
 
 MAX_FORMATS = 8
+LONGEST_DURATION = 600
+"""Seconds."""
 PASSTHROUGH = 1_000
 """Most characters that are kept for the caller and handed back."""
 DESTINATION = 1_000
@@ -176,6 +190,20 @@ def _destination(text: str | None) -> str | None:
     return None if text is None else _check_label(text, DESTINATION)
 
 
+def _language(code: str | None) -> str | None:
+    if code is not None and not re.fullmatch("[a-z]{2}", code):
+        raise problem('must be a language code of two small letters, like "en"')
+    return code
+
+
+def _duration(value: object) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise problem(f"must be a number of seconds, not {kind_of(value)}")
+    if not 0 <= value <= LONGEST_DURATION:
+        raise problem(f"must be a number of seconds from 0 to {LONGEST_DURATION}")
+    return Fraction(str(value))
+
+
 def _clips(clips: list[str]) -> list[str]:
     if not clips:
         raise problem("has no clips: add at least one link or remove the block")
@@ -221,18 +249,55 @@ def _texts(value: object, info: ValidationInfo) -> list[str]:
     return checked
 
 
+Source = Annotated[str, AfterValidator(_source)]
+Duration = Annotated[Any, PlainValidator(_duration)]
+Loudness = Literal[-14, -16, -23, "off"]
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class LineField(Model):
+class VoiceSettings(Model):
+    """Those of ElevenLabs; other providers have no use for them."""
+
+    stability: float | None = Field(default=None, ge=0, le=1)
+    similarity_boost: float | None = Field(default=None, ge=0, le=1)
+    style: float | None = Field(default=None, ge=0, le=1)
+    speed: float | None = Field(default=None, ge=0.7, le=1.2)
+    use_speaker_boost: bool | None = None
+
+
+class SpokenField(Model):
+    """How a line is spoken."""
+
+    voice: Annotated[str | None, AfterValidator(_voice)] = None
+    model: Annotated[str | None, AfterValidator(_voice)] = None
+    language: Annotated[str | None, AfterValidator(_language)] = None
+    settings: VoiceSettings | None = None
+
+    def manner(self) -> Manner:
+        given = self.settings.model_dump(exclude_none=True) if self.settings else {}
+        return Manner(self.model, self.language, tuple(sorted(given.items())))
+
+
+class LineField(SpokenField):
     text: Annotated[str, AfterValidator(_text)]
-    voice: Annotated[str | None, AfterValidator(_voice)] = None
 
 
-class TextsField(Model):
+class TextsField(SpokenField):
     text: Annotated[list[str], PlainValidator(_texts)]
-    voice: Annotated[str | None, AfterValidator(_voice)] = None
+
+
+class TrackField(Model):
+    """A track, and where in it to begin."""
+
+    url: Source
+    start: Duration = Fraction(0)
+
+
+def _written(value: object) -> str:
+    return "[object]" if isinstance(value, dict | TrackField) else "[link]"
 
 
 class SelectField(Model):
@@ -246,10 +311,11 @@ class WebhookField(Model):
 
 TaskName = Annotated[str, AfterValidator(_task_name)]
 BlockName = Annotated[str, AfterValidator(_block_name)]
-Source = Annotated[str, AfterValidator(_source)]
 Clips = Annotated[list[Source], AfterValidator(_clips)]
 VideoBlocks = Annotated[dict[BlockName, Clips], AfterValidator(_video_blocks)]
-AudioBlocks = dict[BlockName, list[Source]]
+Track = Annotated[Annotated[Source, Tag("[link]")] | Annotated[TrackField, Tag("[object]")], Discriminator(_written)]
+"""A link, or an object that says more; tags in brackets are no places."""
+AudioBlocks = dict[BlockName, list[Track]]
 VoiceBlocks = dict[BlockName, list[TextsField]]
 ClipSound = Annotated[Literal["mute"], BeforeValidator(_clip_sound)]
 Formats = Annotated[list[Annotated[Any, PlainValidator(format_size)]], AfterValidator(_formats)]

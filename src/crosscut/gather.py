@@ -261,7 +261,7 @@ def decide(request: Request, base: Path | None, workshop: Workshop, *, spend: bo
     Without `spend` lines are spoken only where that is free, else their lengths are estimated.
     """
     gathered = gather(request, base, workshop)
-    free = spend or not workshop.voice.price
+    free = spend or workshop.voice.free
     lines = speak_all(request.lines, workshop) if free else expected(request.lines, workshop)
     plan = draw_plan(request, gathered, lines, workshop)
     return document(plan, gathered, [voice_for(line, workshop) for line in request.lines])

@@ -15,6 +15,8 @@ Seconds = NewType("Seconds", Fraction)
 Fit = Literal["pad", "crop", "blur"]
 Join = Literal["safe", "wide"]
 
+Captions = Literal["none", "soft"]
+
 AUDIO_RATE = 48_000
 """Samples a second of everything we mix and encode."""
 
@@ -23,6 +25,43 @@ AAC_FRAME = 1_024
 
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """H.273 table 3: SMPTE ST 2084 and ARIB STD-B67."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a line is to be spoken; None: as the provider does by itself.
+
+    `language` is a code of ISO 639-1; `settings` are the provider's own, by name.
+    """
+
+    model: str | None = None
+    language: str | None = None
+    settings: tuple[tuple[str, float | bool], ...] = ()
+
+
+PLAIN = Manner()
+
+NO_TIME = Seconds(Fraction(0))
+USUAL_FADE = Seconds(Fraction(1, 2))
+
+
+@dataclass(frozen=True)
+class MixSettings:
+    """What the sound of a task is to be like."""
+
+    music_gain: float = -14.0
+    """Loudness of the music under the voice-over, relative to it, in LU."""
+    voice_gain: float = 0.0
+    """Loudness of the voice-over relative to where it usually is, in LU."""
+    voice_start: Seconds = NO_TIME
+    """When the voice-over begins."""
+    fade_in: Seconds = NO_TIME
+    fade_out: Seconds = USUAL_FADE
+    loudness: float | None = -14.0
+    """LUFS integrated that every soundtrack comes to; None: as loud as it happens to be."""
+
+
+USUAL_MIX = MixSettings()
 
 
 @dataclass(frozen=True)

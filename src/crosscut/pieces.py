@@ -48,7 +48,7 @@ class Pieces:
         self._music = Once(self._decode_music, PARTS_KEPT)
         self._picture_spans = Once(plan.picture_span)
         self._voices = Once(self._voice, PARTS_KEPT)
-        self._soundtracks = Soundtracks(workshop, None, self._parts, plan.request.music_gain, self.span)
+        self._soundtracks = Soundtracks(workshop, None, self._parts, plan.request.mix.music_gain, self.span)
         self._ready = Once(self._soundtrack, PARTS_KEPT)
         self._keys: dict[tuple[str, int], str] = {}
 

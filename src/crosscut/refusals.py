@@ -48,6 +48,8 @@ _RANGES = {
     "seed": "a whole number from 0 to 9,223,372,036,854,775,807",
     "select.count": "1 or more",
     "music_gain": "a number from -40 to 0",
+    "voice_gain": "a number from -12 to 6",
+    "spending_limit": "an amount in US dollars, 0 or more",
 }
 _MISSING = {
     "task_name": "give the task a name, which becomes its folder",
@@ -142,7 +144,7 @@ def place_of(location: Location) -> str:
     """`video_blocks.hooks[2]`; names that are no plain words stand in quotes."""
     text = ""
     for step in location:
-        if step == "[key]":
+        if step in ("[key]", "[link]", "[object]"):
             continue
         if isinstance(step, int):
             text += f"[{step}]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_validator
@@ -20,30 +21,32 @@ from crosscut.fields import (
     ClipSound,
     Context,
     Destination,
+    Duration,
     Event,
     Formats,
     FrameRate,
     LineField,
+    Loudness,
     Model,
     Passthrough,
     RequestLimits,
     SelectField,
     TaskName,
     TextsField,
+    TrackField,
     VideoBlocks,
     VoiceBlocks,
     WebhookField,
     context_of,
 )
 from crosscut.grid import Grid, Stage
-from crosscut.media import Fit, Join  # noqa: TC001  pydantic reads them when it builds the models
+from crosscut.media import NO_TIME, PLAIN, USUAL_MIX, Captions, Fit, Join, Manner, MixSettings, Seconds
 from crosscut.naming import NameTemplate
 from crosscut.refusals import first_refusal, kind_of, problem, refusal
 from crosscut.strictjson import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from fractions import Fraction
 
 VoiceOverflow = Literal["hold", "speed", "choose", "refuse"]
 
@@ -65,6 +68,7 @@ class Line:
 
     text: str
     voice: str | None = None
+    manner: Manner = PLAIN
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,12 @@ class Request:
     join: Join = "safe"
     count: int | None = None
     """How many combinations to choose, in balanced order; None means all of them in plain order."""
-    music_gain: float = -14.0
-    """Loudness of the music relative to the voice-over, in LU."""
+    music_starts: tuple[Seconds, ...] = ()
+    """Where in its file each track begins, by its number; none: at the beginning."""
+    mix: MixSettings = USUAL_MIX
+    captions: Captions = "none"
+    spending_limit: float | None = None
+    """US dollars that the voice-overs of the task may cost at most."""
     voice_overflow: VoiceOverflow = "hold"
     name: str | None = None
     """Template of the file names; None means the usual one."""
@@ -170,13 +178,23 @@ class Sounds(Protocol):
 
 
 def music_in(body: Sounds) -> tuple[str, ...]:
-    return tuple(source for pool in (body.audio_blocks or {}).values() for source in pool)
+    return tuple(link_of(track) for pool in (body.audio_blocks or {}).values() for track in pool)
+
+
+def link_of(track: str | TrackField) -> str:
+    return track if isinstance(track, str) else track.url
+
+
+def starts_in(body: Sounds) -> tuple[Seconds, ...]:
+    tracks = [track for pool in (body.audio_blocks or {}).values() for track in pool]
+    return tuple(NO_TIME if isinstance(track, str) else Seconds(track.start) for track in tracks)
 
 
 def lines_in(body: Sounds) -> tuple[Line, ...]:
-    plain = [Line(line.text, line.voice) for line in (*(body.text_to_speach or ()), *(body.text_to_speech or ()))]
+    said = (*(body.text_to_speach or ()), *(body.text_to_speech or ()))
+    plain = [Line(line.text, line.voice, line.manner()) for line in said]
     blocks = [lines for block in (body.voice_blocks or {}).values() for lines in block]
-    return (*plain, *(Line(text, lines.voice) for lines in blocks for text in lines.text))
+    return (*plain, *(Line(text, lines.voice, lines.manner()) for lines in blocks for text in lines.text))
 
 
 def check_sounds(body: Sounds) -> None:
@@ -209,6 +227,13 @@ class RequestBody(Model):
     join: Join = "safe"
     select: SelectField | None = None
     music_gain: float = Field(default=-14.0, ge=-40, le=0)
+    voice_gain: float = Field(default=0.0, ge=-12, le=6)
+    voice_start: Duration = Fraction(0)
+    fade_in: Duration = Fraction(0)
+    fade_out: Duration = Fraction(1, 2)
+    loudness: Loudness = -14
+    captions: Captions = "none"
+    spending_limit: float | None = Field(default=None, ge=0)
     voice_overflow: VoiceOverflow = "hold"
     name: str | None = None
     webhook: WebhookField | None = None
@@ -239,7 +264,17 @@ class RequestBody(Model):
             fit=self.fit,
             join=self.join,
             count=self.select.count if self.select else None,
-            music_gain=self.music_gain,
+            music_starts=starts_in(self),
+            mix=MixSettings(
+                music_gain=self.music_gain,
+                voice_gain=self.voice_gain,
+                voice_start=Seconds(self.voice_start),
+                fade_in=Seconds(self.fade_in),
+                fade_out=Seconds(self.fade_out),
+                loudness=None if self.loudness == "off" else float(self.loudness),
+            ),
+            captions=self.captions,
+            spending_limit=self.spending_limit,
             voice_overflow=self.voice_overflow,
             name=(self.name or "").strip() or None,
             webhook=Webhook(hook.url, tuple(hook.events or EVENTS)) if (hook := self.webhook) else None,
@@ -249,6 +284,7 @@ class RequestBody(Model):
 
 
 _MODELS: dict[int | str, type[BaseModel]] = {
+    "audio_blocks": TrackField,
     "select": SelectField,
     "voice_blocks": TextsField,
     "text_to_speach": LineField,

@@ -388,7 +388,7 @@ def _hash(document: Any) -> str:
 
 def _outlook(request: Request, total: int) -> dict[str, Any]:
     """What is known of a job before its sources have been looked at."""
-    lines = {(line.text, line.voice) for line in request.lines}
+    lines = set(request.lines)
     clips = {clip for block in request.blocks for clip in block.clips}
     return {
         "task_name": request.task_name,
@@ -397,7 +397,7 @@ def _outlook(request: Request, total: int) -> dict[str, Any]:
         "distinct_clips": len(clips),
         "sources": len(clips | set(request.music)),
         "voice_over_lines": len(lines),
-        "voice_over_characters": sum(len(text) for text, _ in lines),
+        "voice_over_characters": sum(len(line.text) for line in lines),
     }
 
 

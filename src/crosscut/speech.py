@@ -37,7 +37,7 @@ class Said:
 
 def voice_for(line: Line, workshop: Workshop) -> Voiced:
     """Who would speak it, and the key of what would be heard; free."""
-    resolved = workshop.voice.resolve(line.voice)
+    resolved = workshop.voice.resolve(line.voice, line.manner)
     key = artifact_key("speech", voice=workshop.voice.key(line.text, resolved))
     return Voiced(resolved.id, key, resolved.note)
 
@@ -53,11 +53,13 @@ def say(line: Line, workshop: Workshop, voiced: Voiced | None = None) -> Said:
                 code="voice_changed",
             )
         with workshop.telemetry.timed("speak", characters=len(line.text), voice=known.id):
-            speech = workshop.voice.speak(line.text, workshop.voice.resolve(line.voice), paths[".pcm"])
+            resolved = workshop.voice.resolve(line.voice, line.manner)
+            speech = workshop.voice.speak(line.text, resolved, paths[".pcm"])
         words = [(word.text, str(word.start), str(word.end)) for word in speech.words]
         paths[".json"].write_text(json.dumps({"samples": speech.samples, "words": words}))
         workshop.meters.add("characters", len(line.text))
-        workshop.meters.add("cost", len(line.text) * workshop.voice.price)
+        workshop.meters.add("characters_billed", speech.billed)
+        workshop.meters.add("cost", speech.cost)
 
     def read(paths: Mapping[str, Path]) -> Said:
         samples = json.loads(paths[".json"].read_bytes())["samples"]

@@ -237,7 +237,7 @@ class Studio:
             segments=[self._pieces.segment_key(clip, variation.target) for clip in variation.clips],
             hold=variation.hold,
             music=music,
-            music_gain=request.music_gain,
+            music_gain=request.mix.music_gain,
             line=voiced and voiced.key,
             speed=variation.speed,
             samples=samples_of(self.plan.length(variation)),

@@ -126,7 +126,7 @@ class Found:
 
     kind: Literal["source", "speech"]
     name: str
-    """The source as the request names it; for speech the line as JSON `[text, voice]`."""
+    """The source as the request names it; for speech what `wants.line_name` says."""
     result: Mapping[str, Any] | None
     error: str | None
 

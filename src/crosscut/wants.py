@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from crosscut.additions import extended, parse_addition
 from crosscut.fields import RequestLimits
-from crosscut.request import parse_request
+from crosscut.media import Manner
+from crosscut.request import Line, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,21 @@ def wants(record: JobRecord, request: Request) -> list[Want]:
     clips = [request.blocks[block].clips[choice] for block, choice in grid.order()]
     sources = dict.fromkeys([*clips, *(clip for block in request.blocks for clip in block.clips), *request.music])
     found = [_source(source, record) for source in sources]
-    return found + [_speech(line.text, line.voice) for line in dict.fromkeys(request.lines)]
+    return found + [_speech(line) for line in dict.fromkeys(request.lines)]
+
+
+def line_name(line: Line) -> str:
+    """What a line is called among what a job needs: all that it is, as JSON."""
+    told = asdict(line)
+    return json.dumps(told, ensure_ascii=False, sort_keys=True)
+
+
+def line_of(name: str) -> Line:
+    """The line of that name."""
+    told = json.loads(name)
+    manner = told["manner"]
+    settings = tuple((setting, value) for setting, value in manner["settings"])
+    return Line(told["text"], told["voice"], Manner(manner["model"], manner["language"], settings))
 
 
 def _source(source: str, record: JobRecord) -> Want:
@@ -62,9 +77,9 @@ def _source(source: str, record: JobRecord) -> Want:
     return Want("source", key, source, {"source": source, "base": base, "since": record.created})
 
 
-def _speech(text: str, voice: str | None) -> Want:
-    name = json.dumps([text, voice], ensure_ascii=False)
-    return Want("speech", _key("speech", text, voice), name, {"text": text, "voice": voice})
+def _speech(line: Line) -> Want:
+    name = line_name(line)
+    return Want("speech", _key("speech", name), name, {"line": name})
 
 
 def _key(*parts: str | None) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from crosscut.errors import VoiceError
+from crosscut.media import PLAIN, Manner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,14 +34,19 @@ class Speech:
     words: tuple[Word, ...]
     voice: str
     notes: tuple[str, ...] = ()
+    billed: int = 0
+    """Characters the provider charged for now; 0 for what was bought before."""
+    cost: float = 0.0
+    """US dollars."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A voice the provider has; `note` says in a sentence where it is not the one asked for."""
+    """A voice the provider has and how it speaks; `note` says in a sentence where it is not the one asked for."""
 
     id: str
     note: str | None = None
+    manner: Manner = PLAIN
 
 
 class Voice(Protocol):
@@ -50,11 +56,20 @@ class Voice(Protocol):
     def name(self) -> str: ...
 
     @property
-    def price(self) -> float:
-        """US dollars a character. What costs nothing is spoken by a plan too, to learn the exact length."""
+    def free(self) -> bool:
+        """What costs nothing is spoken by a plan too, to learn the exact length."""
 
-    def resolve(self, voice: str | None) -> Resolved:
-        """The voice for a name, or the default one. Free, and always the same for the same name."""
+    def price(self, manner: Manner) -> float:
+        """US dollars a character, about."""
+
+    def owned(self, text: str, resolved: Resolved) -> bool:
+        """Whether it was bought before, or costs nothing."""
+
+    def resolve(self, voice: str | None, manner: Manner = PLAIN) -> Resolved:
+        """The voice for a name, or the default one. Free, and always the same for the same name.
+
+        Raises VoiceError where there is no such voice and no other may stand in.
+        """
 
     def speak(self, text: str, resolved: Resolved, output: Path) -> Speech:
         """Write mono PCM (see `pcm`) to `output`, which must not exist. Raises VoiceError, the output is gone then."""

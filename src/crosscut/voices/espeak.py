@@ -23,7 +23,7 @@ import numpy as np
 
 from crosscut import pcm
 from crosscut.errors import VoiceError
-from crosscut.media import AUDIO_RATE, Seconds
+from crosscut.media import AUDIO_RATE, PLAIN, Manner, Seconds
 from crosscut.sandbox import Limits
 from crosscut.voices import Resolved, Speech, Word, check_text
 
@@ -76,11 +76,18 @@ class EspeakVoice:
 
     sandbox: Sandbox
     name: ClassVar[str] = "espeak"
-    price: ClassVar[float] = 0.0
+    free: ClassVar[bool] = True
 
-    def resolve(self, voice: str | None) -> Resolved:
+    def price(self, manner: Manner) -> float:  # noqa: ARG002
+        return 0.0
+
+    def owned(self, text: str, resolved: Resolved) -> bool:  # noqa: ARG002
+        return True
+
+    def resolve(self, voice: str | None, manner: Manner = PLAIN) -> Resolved:
+        """Of the manner only the language counts, where no voice is named."""
         if voice is None:
-            return Resolved(DEFAULT)
+            return Resolved(manner.language if manner.language in _languages() else DEFAULT)
         language, plus, variant = voice.strip().partition("+")
         if language.lower() not in _languages():
             chosen = _stand_in(voice)
