@@ -182,6 +182,19 @@ def later(store: Artifacts, server: RawServer, trust: float = QUICK.trust) -> st
     return fetched(store, server, trust, server.url()).sha256
 
 
+def test_l03_bytes_are_had_by_the_whole_link_that_gave_them_and_by_no_other(
+    store: Artifacts, server: RawServer
+) -> None:
+    server.handler = lambda request: (
+        request.send("200 OK", MEDIA) if "sig=good" in request.text else request.send("403 Forbidden", b"no")
+    )
+    assert fetched(store, server, 60, server.url("/clip.mp4?sig=good")).size == len(MEDIA)
+    for guess in ("/clip.mp4", "/clip.mp4?sig=", "/clip.mp4?sig=bad"):
+        with pytest.raises(FetchError) as caught:
+            fetched(store, server, 60, server.url(guess))
+        assert caught.value.code == "not_permitted"
+
+
 @pytest.mark.parametrize(
     ("validator", "condition"),
     [

@@ -27,8 +27,9 @@ WRITING = ("batch", "manifest")
 
 
 class _Next(NamedTuple):
-    """A job's next unit, in the order of whose turn it is among jobs with as many in hand."""
+    """A job's next unit."""
 
+    owner: str
     served: float
     rank: int
     """Its own units come before preparations."""
@@ -40,16 +41,19 @@ def lease(
 ) -> list[tuple[int, int]]:
     """Hand out units while there is `room` for more when so many are queued and running: at most `AT_ONCE`.
 
-    Each time it is the turn of the job with the fewest in hand, then of the one that had its turn longest ago. No job
-    has more than `most` in hand, so that there is something left for the next that comes.
+    Each time it is the turn of the owner with the fewest in hand, of their job with the fewest, and then of the one
+    that had its turn longest ago. No job has more than `most` in hand, so that there is something left for the next
+    that comes.
     """
     out = db.execute(_OUT, {"lane": lane}).all()
     left = min(AT_ONCE, room(*(sum(row.units for row in out if row.state == state) for state in ("queued", "running"))))
     if left <= 0:
         return []
     in_hand: Counter[str] = Counter()
+    owners: Counter[str] = Counter()
     for row in out:
         in_hand[row.job] += row.units
+        owners[row.owner] += row.units
     calm = lane == "network" and bool(db.scalar(_SUSPECT_OUT, {"lane": lane}))
     found = _candidates(db, lane, now, calm=calm)
     turn = max((one.served for one in found.values()), default=0.0)
@@ -58,13 +62,14 @@ def lease(
         able = [job for job in found if in_hand[job] < most]
         if not able:
             break
-        job = min(able, key=lambda one: (in_hand[one], found[one]))
-        unit = found.pop(job).unit
+        job = min(able, key=lambda one: (owners[found[one].owner], in_hand[one], found[one][1:]))
+        owner, _, _, unit = found.pop(job)
         leased = db.execute(_HAND_OUT, {"unit": unit, "to": job, "until": now + ttl}).one_or_none()
         if leased is not None:
             turn += 1.0
             given.append((unit, leased.attempt))
             in_hand[job] += 1
+            owners[owner] += 1
             db.execute(_SERVED, {"at": job, "turn": turn})
         if lane == "network" and not calm and leased is not None and leased.crashes:
             calm, found = True, _candidates(db, lane, now, calm=True)
@@ -74,9 +79,10 @@ def lease(
 
 
 _OUT = (
-    select(work.c.job, work.c.state, func.count().label("units"))
+    select(work.c.job, jobs.c.owner, work.c.state, func.count().label("units"))
+    .outerjoin(jobs, jobs.c.id == work.c.job)
     .where(work.c.state.in_(("queued", "running")), work.c.lane == bindparam("lane"))
-    .group_by(work.c.job, work.c.state)
+    .group_by(work.c.job, jobs.c.owner, work.c.state)
 )
 _HAND_OUT = (
     update(work)
@@ -102,9 +108,9 @@ def _candidates(db: Connection, lane: Lane, now: float, job: str | None = None, 
     told = {"now": now} | ({} if job is None else {"only": job})
     found: dict[str, _Next] = {}
     for rank, statement in enumerate(_next_units(lane, calm=calm, one=job is not None)):
-        for candidate, served, unit in db.execute(statement, told):
+        for candidate, owner, served, unit in db.execute(statement, told):
             if unit is not None:
-                found.setdefault(candidate, _Next(served, rank, unit))
+                found.setdefault(candidate, _Next(owner, served, rank, unit))
     return found
 
 
@@ -120,11 +126,11 @@ def _next_units(lane: Lane, *, calm: bool, one: bool) -> tuple[Select[Any], Sele
         ready = and_(ready, work.c.crashes == 0)
     paused = exists().where(destinations.c.key == jobs.c.place, destinations.c.not_before > now, work.c.kind == "batch")
     own = (
-        select(jobs.c.id, jobs.c.served, func.min(work.c.id))
+        select(jobs.c.id, jobs.c.owner, jobs.c.served, func.min(work.c.id))
         .select_from(work)
         .join(jobs, jobs.c.id == work.c.job)
         .where(ready, work.c.kind.not_in(PREPARATIONS), ~paused, ~stopped(), or_(work.c.kind.not_in(WRITING), held()))
-        .group_by(jobs.c.id, jobs.c.served)
+        .group_by(jobs.c.id, jobs.c.owner, jobs.c.served)
     )
     wanted, waiting = (
         (needs, jobs.c.phase == "gather") if lane == "network" else (slots, and_(LIVE, jobs.c.edition > 0))
@@ -139,7 +145,7 @@ def _next_units(lane: Lane, *, calm: bool, one: bool) -> tuple[Select[Any], Sele
         .correlate(jobs)
         .scalar_subquery()
     )
-    shared = select(jobs.c.id, jobs.c.served, first).where(waiting)
+    shared = select(jobs.c.id, jobs.c.owner, jobs.c.served, first).where(waiting)
     if one:
         return own.where(work.c.job == bindparam("only")), shared.where(jobs.c.id == bindparam("only"))
     return own, shared
