@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 import uuid
@@ -80,6 +81,18 @@ def test_turns_are_taken_in_order_and_every_other_one_by_who_is_in_haste():
     for thread in threads:
         thread.join()
     assert order == ["h1", "a1", "h2", "a2", "h3", "a3", "h4"]
+
+
+def test_who_is_interrupted_while_waiting_keeps_nobody_waiting():
+    turns = Turns(5.0)
+    with turns.turn():
+        interrupt = threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,))
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt), turns.turn():
+            pass
+    interrupt.join()
+    with turns.turn():
+        pass
 
 
 def test_who_gave_up_waiting_keeps_nobody_waiting():

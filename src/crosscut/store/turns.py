@@ -42,12 +42,21 @@ class Turns:
             self._waiting[haste].append(mine)
             if not self._taken:
                 self._hand_on()
-        if mine.wait(self._patience):
-            return
+        came = False
+        try:
+            came = mine.wait(self._patience)
+        finally:
+            if not came:  # for too long, or Ctrl-C did
+                self._withdraw(mine, haste)
+        if not came:
+            raise TimeoutError("the turn did not come")
+
+    def _withdraw(self, mine: threading.Event, haste: bool) -> None:
         with self._lock:
-            if not mine.is_set():
+            if mine.is_set():
+                self._hand_on()
+            else:
                 self._waiting[haste].remove(mine)
-                raise TimeoutError("the turn did not come")
 
     def _hand_on(self) -> None:
         self._haste = not self._haste
