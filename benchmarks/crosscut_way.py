@@ -88,7 +88,7 @@ class Nowhere:
 class Forgotten:
     location = "nowhere"
 
-    def holds(self, name: str, size: int) -> bool:
+    def holds(self, name: str, size: int | None = None) -> bool:
         del name, size
         return False
 
@@ -99,6 +99,9 @@ class Forgotten:
         del name
         for _ in parts:
             pass
+
+    def remove(self, name: str) -> None:
+        del name
 
     def sweep(self) -> None:
         pass

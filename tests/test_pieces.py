@@ -5,20 +5,25 @@ from __future__ import annotations
 import importlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from crosscut.artifacts import Artifacts
+from crosscut.errors import MixError
 from crosscut.fetch import Fetcher, Source
-from crosscut.media import AUDIO_RATE, Format
+from crosscut.media import AUDIO_RATE, USUAL_MIX, Format, MixSettings, Seconds
+from crosscut.pieces import Pieces
 from crosscut.segments import profile_sets
 from crosscut.soundtracks import Part, Range, Recipe, Soundtracks, decode_music, music_seconds
 from crosscut.telemetry import Telemetry
 from crosscut.workshop import Workshop
 from fakes import ToneVoice
-from sounds import child, tune, write_media
+from sounds import child, read_pcm, tune, write_media, write_silent_video
+from test_plan import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,9 +81,11 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield it
 
 
-def of(shop: Workshop, pool: ThreadPoolExecutor, song: Source, kept: int = 100) -> Soundtracks:
+def of(
+    shop: Workshop, pool: ThreadPoolExecutor, song: Source, kept: int = 100, settings: MixSettings = USUAL_MIX
+) -> Soundtracks:
     part = decode_music(song, shop, SPAN.longest)
-    return Soundtracks(shop, pool, lambda _: (part, None), -14.0, lambda _: SPAN, kept)
+    return Soundtracks(shop, pool, lambda _: (part, None), settings, lambda _: SPAN, kept)
 
 
 def tasks(shop: Workshop) -> list[str]:
@@ -186,3 +193,101 @@ def test_longer_videos_hear_more_of_the_music(store: Artifacts, tmp_path: Path) 
         parts: list[Part] = [decode_music(source, shop, seconds * AUDIO_RATE) for seconds in (16, 20, 40, 70)]
     assert parts[0] == parts[1]
     assert [round(part.sound.samples / AUDIO_RATE) for part in parts[1:]] == [60, 90, 100]
+
+
+def lasting(value: str) -> Seconds:
+    return Seconds(Fraction(value))
+
+
+OFF = MixSettings(loudness=None)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "made"),
+    [
+        (USUAL_MIX, USUAL_MIX, set()),
+        (USUAL_MIX, MixSettings(music_gain=-20.0, voice_gain=2.0, voice_start=lasting("1")), set()),
+        (USUAL_MIX, MixSettings(fade_in=lasting("0.25")), {"measure_mix", "render_body", "render_tails"}),
+        (USUAL_MIX, MixSettings(loudness=-16.0), {"measure_mix", "render_body", "render_tails"}),
+        (USUAL_MIX, OFF, {"render_body", "render_tails"}),
+        (OFF, replace(OFF, fade_out=lasting("0.25")), {"render_tails"}),
+    ],
+)
+def test_settings_make_again_what_they_change_and_nothing_else(
+    store: Artifacts,
+    tmp_path: Path,
+    pool: ThreadPoolExecutor,
+    song: Source,
+    first: MixSettings,
+    then: MixSettings,
+    made: set[str],
+) -> None:
+    """Of music alone: what is for a voice-over changes nothing, and a body serves every fade-out."""
+    with store.lease() as lease:
+        shop = workshop(lease, tmp_path)
+        earlier = of(shop, pool, song, settings=first).get(RECIPE, LENGTHS[0]).soundtrack
+        before = len(tasks(shop))
+        later = of(shop, pool, song, settings=then).get(RECIPE, LENGTHS[0]).soundtrack
+        assert set(tasks(shop)[before:]) == made
+        assert (later.runs[-1].path == earlier.runs[-1].path) is not bool(made)
+
+
+def test_another_fade_out_of_the_same_length_is_measured_for_itself(
+    store: Artifacts, tmp_path: Path, pool: ThreadPoolExecutor, song: Source
+) -> None:
+    with store.lease() as lease:
+        shop = workshop(lease, tmp_path)
+        of(shop, pool, song).get(RECIPE, LENGTHS[0])
+        before = len(tasks(shop))
+        of(shop, pool, song, settings=MixSettings(fade_out=lasting("0.25"))).get(RECIPE, LENGTHS[0])
+        assert {"measure_mix", "render_tails"} <= set(tasks(shop)[before:])
+
+
+def test_music_begins_where_it_shall(store: Artifacts, tmp_path: Path) -> None:
+    signal = tune(6)
+    signal[:, 3 * AUDIO_RATE : 3 * AUDIO_RATE + 9_600] = 0
+    path = write_media(tmp_path / "song.wav", signal, codec="pcm_f32le")
+    source = Source("song.wav", "ef" * 32, path, path.stat().st_size)
+    with store.lease() as lease:
+        shop = workshop(lease, tmp_path)
+        parts = [decode_music(source, shop, 2 * AUDIO_RATE, lasting(start)) for start in ("0", "1.5", "3", "1.5")]
+        heard = [read_pcm(part.pcm, 2) for part in parts]
+    assert parts[1] == parts[3]
+    assert len({part.key for part in parts}) == 3
+    assert np.allclose(heard[1][:, :AUDIO_RATE], signal[:, AUDIO_RATE * 3 // 2 :][:, :AUDIO_RATE], atol=1e-6)
+    assert np.allclose(heard[2][:, :AUDIO_RATE], signal[:, 3 * AUDIO_RATE : 4 * AUDIO_RATE], atol=1e-6)
+    assert not heard[2][:, :9_600].any()
+
+
+@pytest.mark.parametrize("start", ["4", "3.95", "600"])
+def test_a_start_behind_the_end_is_refused_in_a_sentence(
+    store: Artifacts, tmp_path: Path, song: Source, start: str
+) -> None:
+    with store.lease() as lease, pytest.raises(MixError) as caught:
+        decode_music(song, workshop(lease, tmp_path), SPAN.longest, lasting(start))
+    assert caught.value.code == "start_too_late"
+    assert "ends after 4.0 s" in caught.value.public
+    assert "send a smaller start" in caught.value.public
+
+
+def test_silence_has_no_sound_from_anywhere(store: Artifacts, tmp_path: Path) -> None:
+    source = write_silent_video(tmp_path / "silent.mp4")
+    with store.lease() as lease, pytest.raises(MixError) as caught:
+        decode_music(
+            Source("silent.mp4", "12" * 32, source, source.stat().st_size),
+            workshop(lease, tmp_path),
+            SPAN.longest,
+            lasting("2"),
+        )
+    assert caught.value.code == "no_audio"
+
+
+def test_the_longest_soundtrack_has_room_for_the_time_before_the_voice_and_the_fade() -> None:
+    nothing: Any = None
+    late = MixSettings(voice_start=lasting("1.5"), fade_out=lasting("2"))
+    for settings, longest in ((USUAL_MIX, Fraction(7, 2)), (late, Fraction(13, 2))):
+        plan = make_plan((1,), lines=(3,), mix=settings)
+        pieces = Pieces(plan, nothing, nothing, None)
+        two = 2 * AUDIO_RATE
+        assert pieces.span(Recipe(None, 0, Fraction(1))) == Range(two, round((longest + Fraction(1, 30)) * AUDIO_RATE))
+        assert pieces.span(RECIPE) == Range(two, two)

@@ -18,8 +18,8 @@ from crosscut.artifacts import Artifacts
 from crosscut.errors import RequestError
 from crosscut.estimate import LISTED, estimate
 from crosscut.gather import Gathered, draw_plan
-from crosscut.media import CopyFacts, Format, Seconds, Target
-from crosscut.plan import FADE, Plan, SpokenLine
+from crosscut.media import NO_TIME, USUAL_FADE, USUAL_MIX, CopyFacts, Format, MixSettings, Seconds, Target
+from crosscut.plan import Plan, SpokenLine
 from crosscut.request import Block, Line, Request
 from test_media import CLIP, VIDEO, with_video
 
@@ -106,8 +106,8 @@ def test_a_long_voice_holds_the_last_picture_until_it_has_ended():
     plan = make_plan((1,), lines=(Fraction(31, 10),))
     variation = plan.variation(1)
     assert variation.overflow == "hold"
-    assert plan.length(variation) >= Fraction(31, 10) + FADE
-    assert plan.length(variation) - Fraction(31, 10) - FADE < Fraction(1, 30)
+    assert plan.length(variation) >= Fraction(31, 10) + USUAL_FADE
+    assert plan.length(variation) - Fraction(31, 10) - USUAL_FADE < Fraction(1, 30)
 
 
 def test_a_voice_is_sped_up_within_its_limit_and_the_rest_is_held():
@@ -118,7 +118,36 @@ def test_a_voice_is_sped_up_within_its_limit_and_the_rest_is_held():
     assert (quick[0].speed, quick[0].hold, quick[0].overflow) == (Fraction(23, 20), 0, "speed")
     assert quick[1].speed == Fraction(5, 4)
     assert quick[1].overflow == "hold"
-    assert plan.length(quick[1]) >= 4 / quick[1].speed + FADE
+    assert plan.length(quick[1]) >= 4 / quick[1].speed + USUAL_FADE
+
+
+LATE = MixSettings(voice_start=Seconds(Fraction(1)), fade_out=Seconds(Fraction(3, 2)))
+
+
+def test_the_time_before_the_voice_and_the_fade_after_it_count_with_it():
+    """Of 4 s of picture 1 s is before the voice and 1.5 s fade."""
+    held = make_plan((1, 1), lines=(2,), mix=LATE)
+    assert held.length(held.variation(1)) == Fraction(9, 2)
+    quick = make_plan((1, 1), lines=(Fraction(8, 5),), mix=LATE, voice_overflow="speed").variation(1)
+    assert (quick.speed, quick.hold) == (Fraction(11, 10), 0)
+    chosen = make_plan((1, 1), lines=(2, Fraction(3, 2)), mix=LATE, voice_overflow="choose").variation(1)
+    assert (chosen.line, chosen.overflow) == (1, None)
+    refused = make_plan((1, 1), lines=(2,), mix=LATE, voice_overflow="refuse")
+    assert "needs 4.5 s" in refused.overflow_refusal().public
+    assert make_plan((1, 1), lines=(Fraction(3, 2),), mix=LATE, voice_overflow="refuse").overflow_refusal() is None
+
+
+def test_without_a_fade_a_voice_may_fill_its_picture():
+    plan = make_plan((1, 1), lines=(4,), mix=MixSettings(fade_out=NO_TIME), voice_overflow="refuse")
+    assert plan.overflow_refusal() is None
+    assert plan.variation(1).overflow is None
+
+
+def test_a_voice_that_begins_behind_its_picture_holds_it_until_then():
+    plan = make_plan((1,), lines=(1,), mix=MixSettings(voice_start=Seconds(Fraction(5))), voice_overflow="speed")
+    variation = plan.variation(1)
+    assert variation.speed == Fraction(5, 4)
+    assert plan.length(variation) >= 5 + Fraction(4, 5) + USUAL_FADE
 
 
 def test_choose_draws_a_voice_that_fits():
@@ -225,10 +254,11 @@ def test_large_jobs_are_priced_like_small_ones():
 
 @pytest.mark.parametrize("overflow", ["hold", "speed", "choose"])
 @pytest.mark.parametrize("lines", [(5, 1, Fraction(61, 10), "cannot be spoken"), (9, 8), ("cannot be spoken",), ()])
-def test_what_is_counted_by_lengths_is_what_is_there(overflow, lines):
+@pytest.mark.parametrize("mix", [USUAL_MIX, LATE], ids=["usual", "late"])
+def test_what_is_counted_by_lengths_is_what_is_there(overflow, lines, mix):
     lengths = {f"b{block}c{number}": 1 + Fraction(number, 20) for block in range(3) for number in range(22)}
     plan = make_plan(
-        (22, 22, 22), lines=lines, seconds=lengths, broken=("b1c3",), mute=("m2",), voice_overflow=overflow
+        (22, 22, 22), lines=lines, seconds=lengths, broken=("b1c3",), mute=("m2",), voice_overflow=overflow, mix=mix
     )
     price, variations = estimate(plan, {}, str), list(plan)
     assert len(plan) > LISTED

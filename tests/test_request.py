@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crosscut.errors import RequestError
 from crosscut.fields import PLAIN_LINK, RequestLimits, _check_link
-from crosscut.media import NO_TIME, USUAL_MIX
+from crosscut.media import NO_TIME, USUAL_MIX, Manner, MixSettings
 from crosscut.request import Block, Line, Request, Webhook, parse_request
 
 relaxed = settings(deadline=None, max_examples=150)
@@ -212,6 +212,31 @@ def test_uploads_are_sources_by_their_id(local: bool) -> None:
         assert said.startswith("video_blocks.hook[0] is no id of an upload; ")
 
 
+def test_how_lines_are_spoken_and_the_sound_is_mixed_is_understood() -> None:
+    request = parse_request(
+        body(
+            audio_blocks={"a": [LINK, {"url": LINK + "?2", "start": 12.5}]},
+            text_to_speech=[
+                {"text": "a", "model": "eleven_v3", "language": "de", "settings": {"speed": 1.1, "stability": 0.2}}
+            ],
+            voice_gain=1.5,
+            voice_start=0.1,
+            fade_in=1,
+            fade_out=0,
+            loudness="off",
+            captions="soft",
+            spending_limit=2,
+        )
+    )
+    assert (request.music, request.music_starts) == ((LINK, LINK + "?2"), (NO_TIME, Fraction(25, 2)))
+    manner = Manner("eleven_v3", "de", (("speed", 1.1), ("stability", 0.2)))
+    assert request.lines == (Line("a", None, manner),)
+    assert request.mix == MixSettings(
+        voice_gain=1.5, voice_start=Fraction(1, 10), fade_in=Fraction(1), fade_out=NO_TIME, loudness=None
+    )
+    assert (request.captions, request.spending_limit) == ("soft", 2.0)
+
+
 def test_a_webhook_is_told_of_everything_unless_it_names_events() -> None:
     url = "https://example.com/hook?key=1"
     assert parse_request(body(webhook={"url": f" {url} "})).webhook == Webhook(url, ("job.ended", "job.first_failure"))
@@ -357,6 +382,39 @@ def test_impossible_frame_rates_are_refused(sent: Any) -> None:
         ({"select": {"count": 5.0}}, "select.count must be a whole number, not a number with a decimal point."),
         ({"select": {"cuont": 5, "count": 5}}, "select.cuont is not a known field; did you mean count?"),
         ({"music_gain": 1}, "music_gain must be a number from -40 to 0."),
+        ({"voice_gain": 20}, "voice_gain must be a number from -12 to 6."),
+        ({"voice_start": -1}, "voice_start must be a number of seconds from 0 to 600."),
+        ({"fade_in": True}, "fade_in must be a number of seconds, not true or false."),
+        ({"fade_out": "1"}, "fade_out must be a number of seconds, not a text."),
+        ({"loudness": -15}, 'loudness must be -14, -16, -23 or "off".'),
+        ({"captions": "burnt"}, 'captions must be "none" or "soft".'),
+        ({"spending_limit": -1}, "spending_limit must be an amount in US dollars, 0 or more."),
+        (
+            {"audio_blocks": {"m": [{"url": LINK, "start": -2}]}},
+            "audio_blocks.m[0].start must be a number of seconds from 0 to 600.",
+        ),
+        ({"audio_blocks": {"m": [{"start": 2}]}}, "audio_blocks.m[0].url is missing: give the link."),
+        ({"audio_blocks": {"m": [{"url": "nope"}]}}, "audio_blocks.m[0].url must be a link that starts with https://."),
+        (
+            {"audio_blocks": {"m": [{"url": LINK, "end": 2}]}},
+            "audio_blocks.m[0].end is not a known field; known here: url, start.",
+        ),
+        (
+            {"text_to_speech": [{"text": "a", "language": "english"}]},
+            'text_to_speech[0].language must be a language code of two small letters, like "en".',
+        ),
+        (
+            {"text_to_speech": [{"text": "a", "settings": {"stability": 2}}]},
+            "text_to_speech[0].settings.stability must be a number from 0 to 1.",
+        ),
+        (
+            {"text_to_speech": [{"text": "a", "settings": {"spead": 1}}]},
+            "text_to_speech[0].settings.spead is not a known field; did you mean speed?",
+        ),
+        (
+            {"voice_blocks": {"v": [{"text": "a", "settings": 3}]}},
+            'voice_blocks.v[0].settings must be an object like {"stability": 0.5}, not a number.',
+        ),
         ({"music_gain": "-14"}, "music_gain must be a number, not a text; write it without quotes."),
         ({"voice_overflow": "cut"}, 'voice_overflow must be "hold", "speed", "choose" or "refuse".'),
         ({"name": "{clips}"}, "name: put {index} or {code} in it, so that no two videos get the same name."),
@@ -365,7 +423,7 @@ def test_impossible_frame_rates_are_refused(sent: Any) -> None:
             {"webhook": LINK},
             'webhook must be an object like {"url": "https://example.com/hook"}, not a text.',
         ),
-        ({"webhook": {}}, "webhook.url is missing: give the link that is to be called."),
+        ({"webhook": {}}, "webhook.url is missing: give the link."),
         ({"webhook": {"url": "a/b"}}, "webhook.url must be a link that starts with https://."),
         ({"webhook": {"url": "source:" + "a" * 32}}, "webhook.url must be a link that starts with https://."),
         (

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clips
-from crosscut.boxes import box
+from crosscut.boxes import box, children, read_boxes
+from crosscut.captions import Captions, Cue
 from crosscut.errors import SpliceError, StorageError
 from crosscut.mp4 import Track, copy_obstacles, find_moov, read_tracks
 from crosscut.mp4_write import TrackTable, write_head
@@ -355,6 +356,119 @@ def test_ffmpeg_reads_every_kind_without_a_word(tmp_path: Path, parts: list[Segm
             [ffmpeg, "-v", "error", "-i", path, "-map", "0:a", "-f", "s16le", "-"], capture_output=True, check=True
         )
         assert len(wave.stdout) == 130_000 * 4
+
+
+# Captions
+
+
+def invented(path: Path, kind: str, count: int) -> Track:
+    """A track that no encoder had a hand in, so that its bytes are the same everywhere."""
+    path.write_bytes(hashlib.shake_128(kind.encode()).digest(100 * count))
+    video = kind == "video"
+    record = box(b"avcC", bytes.fromhex("0164000affe100046764000a01000468ee3cb0"))
+    descriptor = b"\x03\x16" + bytes(3) + b"\x04\x11" + bytes(13) + b"\x05\x02\x11\x90"
+    picture = box(b"avc1", bytes(24), (96).to_bytes(2), (64).to_bytes(2), bytes(50), record)
+    return Track(
+        kind="video" if video else "audio",
+        timescale=24 if video else 48_000,
+        entry=picture if video else box(b"mp4a", bytes(28), box(b"esds", bytes(4) + descriptor)),
+        width=96 * video,
+        height=64 * video,
+        sizes=np.full(count, 100),
+        offsets=np.arange(count) * 100,
+        durations=np.full(count, 1 if video else 1024),
+        shifts=np.zeros(count, np.int64),
+        sync=np.arange(count) % 24 == 0,
+    )
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> tuple[list[Segment], Soundtrack]:
+    """5 s of pictures and as much sound."""
+    segment = Segment(tmp_path / "v", invented(tmp_path / "v", "video", 60))
+    run = AudioRun(tmp_path / "a", invented(tmp_path / "a", "audio", 250), 0, 250)
+    return [segment, segment], Soundtrack((run,), 1024, 250_000)
+
+
+def test_a_file_without_captions_is_what_it_was_before_there_were_any(plain: tuple[list[Segment], Soundtrack]) -> None:
+    file = splice(*plain, hold=Fraction(1, 3))
+    assert len(file) == 39_795
+    assert file.sha256() == "c7a66a99184f46a7ff8709af63ea66ded7006b9e24809090001119614e103b84"
+
+
+CUES = (Cue(0, 900, "Erste"), Cue(1_200, 2_500, "Zweite 🧀\nZeile"), Cue(2_500, 4_999, "字幕"))
+
+
+def text_boxes(file: VirtualFile) -> dict[bytes, memoryview]:
+    """The boxes of the third track, by what they are called."""
+    head = file.read_range(0, 30_000)
+    start = head.index(b"moov") - 4
+    moov = next(read_boxes(memoryview(head)[start:]))
+    trak = [found.payload for found in read_boxes(moov.payload) if found.kind == b"trak"][2]
+    boxes: dict[bytes, memoryview] = {}
+    waiting = [trak]
+    while waiting:
+        for kind, payload in children(waiting.pop()).items():
+            boxes[kind] = payload
+            waiting += [payload] if kind in (b"mdia", b"minf", b"stbl", b"edts") else []
+    return boxes
+
+
+def test_captions_are_a_track_of_their_own_beside_their_seconds(plain: tuple[list[Segment], Soundtrack]) -> None:
+    file = splice(*plain, captions=Captions(CUES, 5_000, "deu"))
+    boxes = text_boxes(file)
+    assert bytes(boxes[b"hdlr"][8:12]) == b"sbtl"
+    assert b"nmhd" in boxes
+    flags, group = bytes(boxes[b"tkhd"][1:4]), int.from_bytes(boxes[b"tkhd"][34:36])
+    assert (flags, group) == (b"\0\0\3", 2)
+    top, width, height = (int.from_bytes(boxes[b"tkhd"][at : at + 4]) >> 16 for at in (68, 76, 80))
+    assert (top, width, height) == (64 - 36 - 3, 96, 36)
+    assert (int.from_bytes(boxes[b"mdhd"][12:16]), int.from_bytes(boxes[b"mdhd"][16:20])) == (1000, 5000)
+    packed = int.from_bytes(boxes[b"mdhd"][20:22])
+    assert "".join(chr(0x60 + (packed >> shift & 31)) for shift in (10, 5, 0)) == "deu"
+    sizes = np.frombuffer(boxes[b"stsz"], ">u4", offset=12).tolist()
+    runs = np.frombuffer(boxes[b"stts"], ">u4", offset=8).reshape(-1, 2).tolist()
+    texts = [b"Erste", b"", "Zweite 🧀\nZeile".encode(), "字幕".encode(), b""]
+    assert sizes == [len(text) + 2 for text in texts]
+    assert runs == [[1, 900], [1, 300], [1, 1300], [1, 2499], [1, 1]]
+    offsets = np.frombuffer(boxes[b"stco"], ">u4", offset=8).tolist()
+    samples = [len(text).to_bytes(2) + text for text in texts]
+    chunks = [samples[0] + samples[1], samples[2], samples[3], samples[4]]
+    assert [file.read_range(at, at + len(chunk)) for at, chunk in zip(offsets, chunks, strict=True)] == chunks
+    (video, audio) = tables(file)
+    for at, second in zip(offsets, (0, 1, 2, 4), strict=True):
+        pictures_then = video.offsets[np.arange(120) // 24 == second]
+        assert pictures_then.max() < at < (video.offsets[np.arange(120) // 24 == second + 1].min(initial=len(file)))
+    assert audio.obstacles == video.obstacles == ()
+
+
+def test_captions_change_the_files_name_and_no_range_of_it_differs_from_the_copy(
+    tmp_path: Path, plain: tuple[list[Segment], Soundtrack]
+) -> None:
+    one = splice(*plain, captions=Captions(CUES, 5_000, "deu"))
+    other = splice(*plain, captions=Captions((*CUES[:2], replace(CUES[2], text="字墓")), 5_000, "deu"))
+    assert len(one) == len(other)
+    assert len({one.digest(), other.digest(), splice(*plain).digest()}) == 3
+    assert one.digest() == splice(*plain, captions=Captions(CUES, 5_000, "deu")).digest()
+    content = stored(tmp_path / "out.mp4", one).read_bytes()
+    assert len(one) == len(content)
+    assert content.index(b"moov") < content.index(b"mdat")
+    for start in range(0, len(content), 997):
+        assert one.read_range(start, start + 1500) == content[start : start + 1500]
+
+
+def test_what_has_captions_can_be_spliced_again(tmp_path: Path, parts: list[Segment]) -> None:
+    captions = Captions((Cue(100, 900, "text"),), 1_000)
+    path = stored(tmp_path / "one.mp4", splice(parts[:1], None, captions=captions))
+    assert splice([read_segment(path)], None).sha256() == splice(parts[:1], None).sha256()
+
+
+def test_captions_end_with_the_pictures_at_the_latest(plain: tuple[list[Segment], Soundtrack]) -> None:
+    late = Captions((*CUES, Cue(4_999, 5_001, "half"), Cue(5_001, 6_000, "never")), 6_000)
+    fitting = Captions((*CUES, Cue(4_999, 5_000, "half")), 5_000)
+    assert splice(*plain, captions=late).sha256() == splice(*plain, captions=fitting).sha256()
+    held = splice(*plain, captions=late, hold=Fraction(1))
+    assert b"never" in held.read_range(0, len(held))
 
 
 # What is refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -221,10 +222,18 @@ def test_what_is_there_whole_is_kept(place, shop):
     assert [output.kept for output in everything(studio, place, earlier=first.get)] == [False, True]
 
 
-@pytest.mark.parametrize("other", [{"music_gain": -20}, {"fit": "crop", "formats": ["64x64"]}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"music_gain": -20},
+        {"voice_start": 0.2},
+        {"audio_blocks": {"m": [{"url": "song.wav", "start": 1}]}},
+        {"fit": "crop", "formats": ["64x64"]},
+    ],
+)
 def test_what_was_made_otherwise_is_made_again(place, shop, other):
     first = {output.index: output for output in everything(studio_for(place, shop), place)}
-    changed = studio_for(place, shop, video_blocks=BLOCKS, **SOUND, **other)
+    changed = studio_for(place, shop, video_blocks=BLOCKS, **{**SOUND, **other})
     assert [output.kept for output in everything(changed, place, earlier=first.get)] == [False, False]
 
 
@@ -244,6 +253,158 @@ def test_a_recipe_is_the_same_wherever_it_is_worked_out(place, shop):
         other.fingerprint(variation) for variation in other.plan
     ]
     assert one.fingerprint(one.plan.variation(1)) != one.fingerprint(one.plan.variation(2))
+
+
+# With captions
+
+
+SPOKEN = {
+    "audio_blocks": {"m": ["song.wav"]},
+    "text_to_speech": [{"text": "Look here. Now try it!", "language": "de"}],
+    "captions": "soft",
+}
+
+
+def captions_of(path):
+    """(start, end, text) of each cue of a video, as a demuxer finds them, in milliseconds."""
+    with av.open(str(path)) as container:
+        found = container.streams.subtitles
+        packets = [packet for stream in found for packet in container.demux(stream) if packet.size]
+        assert {(stream.codec_context.name, stream.language) for stream in found} <= {("mov_text", "deu")}
+        scale = {1000 * packet.time_base for packet in packets}
+    assert scale <= {1}
+    shown = [(packet.pts, packet.pts + packet.duration, bytes(packet)[2:].decode()) for packet in packets]
+    return [cue for cue in shown if cue[2]]
+
+
+def captions_beside(data):
+    """The same of a SubRip file."""
+    cues = []
+    for block in data.decode().split("\r\n\r\n")[:-1]:
+        _, times, *lines = block.split("\r\n")
+        hours, minutes, seconds, rest, *end = map(int, re.split(r":|,| --> ", times))
+        ends = (
+            ((hours * 60 + minutes) * 60 + seconds) * 1000 + rest,
+            ((end[0] * 60 + end[1]) * 60 + end[2]) * 1000 + end[3],
+        )
+        cues.append((*ends, "\n".join(lines)))
+    return cues
+
+
+def test_captions_are_in_the_video_and_beside_it_at_the_times_of_the_voice(place, shop):
+    studio = studio_for(place, shop, video_blocks=BLOCKS, **SPOKEN)
+    outputs = everything(studio, place)
+    rows = [studio.row(output.index, output) for output in outputs]
+    assert [row["error"] for row in rows] == [None, None]
+    for row in rows:
+        assert row["captions"] == row["file"].replace(".mp4", ".srt")
+        cues = captions_of(place / "out" / "t" / row["file"])
+        assert cues == captions_beside(files(place)[row["captions"]])
+        # ToneVoice says a word every 300 ms.
+        assert [(start, text) for start, _, text in cues] == [(0, "Look here. Now try it!")]
+        assert 1400 <= cues[-1][1] <= row["duration"] * 1000
+    assert len(files(place)) == 4
+
+
+def test_captions_are_as_fast_as_the_voice_and_begin_with_it(place, shop):
+    sentence = "Words " + " ".join(["word"] * 6) + " end."
+    said = {"text_to_speech": [{"text": f"{sentence} {sentence}", "language": "de"}], "voice_overflow": "speed"}
+    blocks = {"one": ["a.mp4", "c.mp4"]}
+    studio = studio_for(place, shop, video_blocks=blocks, captions="soft", voice_start=0.25, **said)
+    assert max(variation.speed for variation in studio.plan) > 1
+    everything(studio, place)
+    for variation in studio.plan:
+        cues = captions_of(place / "out" / "t" / variation.name)
+        assert [start for start, _, _ in cues] == [250, round(250 + 300 * 8 / variation.speed)]
+
+
+def test_a_silent_variation_has_no_captions_and_none_are_left_beside_it(place, shop):
+    everything(studio_for(place, shop, video_blocks=BLOCKS, **SPOKEN), place)
+    silent = studio_for(place, shop, video_blocks=BLOCKS, captions="soft")
+    outputs = everything(silent, place)
+    assert [silent.row(output.index, output)["captions"] for output in outputs] == [None, None]
+    assert {name[-4:] for name in files(place)} == {".mp4"}
+    assert captions_of(place / "out" / "t" / silent.plan.variation(1).name) == []
+
+
+def test_captions_change_what_a_variation_is_only_where_they_are(place, shop):
+    def prints(**body):
+        studio = studio_for(place, shop, video_blocks=BLOCKS, **body)
+        return [studio.fingerprint(variation) for variation in studio.plan]
+
+    spoken = {name: SPOKEN[name] for name in ("audio_blocks", "text_to_speech")}
+    plain, soft = prints(**spoken), prints(**SPOKEN)
+    assert all(one[:16] != other[:16] and one[16:] != other[16:] for one, other in zip(plain, soft, strict=True))
+    assert prints(captions="none", **spoken) == plain
+    assert prints(captions="soft") == prints()
+    english = {**SPOKEN, "text_to_speech": [{**SPOKEN["text_to_speech"][0], "language": "en"}]}
+    assert not set(prints(**english)) & set(soft)
+
+
+def test_a_video_is_kept_with_its_captions_or_made_again(place, shop):
+    studio = studio_for(place, shop, video_blocks=BLOCKS, **SPOKEN)
+    first = {output.index: output for output in everything(studio, place)}
+    assert [output.kept for output in everything(studio, place, earlier=first.get)] == [True, True]
+    beside = place / "out" / "t" / studio.row(1, first[1])["captions"]
+    before = files(place)
+    beside.unlink()
+    assert [output.kept for output in everything(studio, place, earlier=first.get)] == [False, True]
+    assert files(place) == before
+
+
+class Failing:
+    """A delivery that fails to write what its name says."""
+
+    def __init__(self, inner, suffix):
+        self.inner = inner
+        self.suffix = suffix
+
+    def holds(self, *arguments):
+        return self.inner.holds(*arguments)
+
+    def remove(self, name):
+        self.inner.remove(name)
+
+    def put(self, name, file):
+        self._fail(name)
+        return self.inner.put(name, file)
+
+    def put_text(self, name, parts):
+        self._fail(name)
+        self.inner.put_text(name, parts)
+
+    def _fail(self, name):
+        if name.endswith(self.suffix):
+            raise DeliverError("it was refused", code="refused", retryable=True)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".srt"])
+def test_captions_are_written_with_their_video_or_not_reported_and_a_retry_writes_both(place, shop, suffix):
+    studio = studio_for(place, shop, video_blocks=BLOCKS, **SPOKEN)
+    with FolderDestination(place / "out").open("t") as delivery:
+        outputs = list(studio.make([1, 2], Failing(delivery, suffix)))
+        assert [output.error.code for output in outputs] == ["refused"] * 2
+        assert not [name for name in files(place) if name.endswith(".srt")]
+        assert [studio.row(output.index, output)["captions"] for output in outputs] == [None, None]
+        assert [output.error for output in studio.make([1, 2], delivery)] == [None, None]
+        whole = files(place)
+        assert len(whole) == 4
+        list(studio.make([1, 2], Failing(delivery, suffix)))
+        assert not [name for name in files(place) if name.endswith(".srt")]
+        list(studio.make([1, 2], delivery))
+    assert files(place) == whole
+
+
+def test_a_preview_has_the_captions_of_the_file(place, shop):
+    studio = studio_for(place, shop, video_blocks=BLOCKS, **SPOKEN)
+    assert studio.playable(1) is None
+    everything(studio, place)
+    other = Studio(studio.plan.request, studio.doc, replace(shop, voice=Mute(), telemetry=Telemetry()), place)
+    for watcher in (studio, other):
+        for variation in studio.plan:
+            file = watcher.playable(variation.index)
+            assert b"".join(file.blocks()) == files(place)[variation.name]
+            assert b"tx3g" in file.read_range(0, 20_000)
 
 
 # Played

@@ -42,10 +42,13 @@ The map, in the order of the journey. What is above knows nothing of what is bel
 
     conform        clip -> segment of one format
     loudness       ITU-R BS.1770 and the limiter                                      pure
+    ducking        how far music goes down under a voice                              pure
     aac            access units in and out
     pcm            decoded sound on disk
+    blend          music + voice-over -> their sum
     mix            music + voice-over -> soundtrack bodies and tails
-    voices         Voice protocol; espeak
+    voices         Voice protocol; espeak, elevenlabs
+    captions       words -> captions as a file and as a track                         pure
 
     mp4_write      sample tables into a moov                                          pure
     virtual        a file as a list of extents
@@ -55,6 +58,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     segments       clips made joinable, once ever
     soundtracks    soundtracks from shared artifacts
     speech         lines, each spoken once ever
+    spending       what voice-overs cost, before any is bought
     gather         sources fetched and probed, the plan drawn from them
 
     destinations   Destination protocol; folder

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -17,7 +17,7 @@ from crosscut.crew import Crew
 from crosscut.destinations.folder import FolderDestination
 from crosscut.engine.claims import Claims
 from crosscut.engine.embedded import EmbeddedExecutor
-from crosscut.errors import StorageError
+from crosscut.errors import RequestError, StorageError
 from crosscut.fetch import Fetcher, FetchLimits
 from crosscut.fields import RequestLimits
 from crosscut.keyring import Keyring
@@ -29,6 +29,7 @@ from crosscut.settings import Settings
 from crosscut.store import Options, Store
 from crosscut.telemetry import Telemetry, event_log
 from crosscut.uploads import Uploads
+from crosscut.voices.elevenlabs import ElevenLabsVoice
 from crosscut.voices.espeak import EspeakVoice
 from crosscut.webhooks import deliver, installation_secret
 from crosscut.workshop import Toolbox
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from crosscut.destinations import Destination
     from crosscut.telemetry import Watcher
+    from crosscut.voices import Voice
     from crosscut.workshop import Workshop
 
 NETWORK_SHARES = 4
@@ -68,21 +70,44 @@ def open_toolbox(
     `workers` pieces are made at the same time in this process; default: as many as the machine is to make.
     Progress is told to `watcher`, events are written to `logs`, one JSON object a line.
     """
-    # The client's own lines would carry whole URLs, signatures included.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # The clients' own lines would carry whole URLs, signatures included.
+    for client in ("httpx2", "httpx", "httpcore"):
+        logging.getLogger(client).setLevel(logging.WARNING)
     limits = FetchLimits(max_bytes=settings.source_bytes, total=settings.fetch_seconds)
     artifacts = Artifacts(settings.data_dir, settings.cache_bytes)
     with Sandbox(CHILD_MODULES) as sandbox:
         yield Toolbox(
             artifacts=artifacts,
             sandbox=sandbox,
-            voice=EspeakVoice(sandbox),
+            voice=_voice(settings, sandbox),
             fetcher=lambda lease, since: Fetcher(lease, limits, frozenset(settings.fetch_allow), since=since),
             telemetry=lambda: Telemetry(watcher, logs),
             workers=workers or settings.workers,
             processors=settings.workers,
             memory_bytes=settings.memory_bytes,
         )
+
+
+def _speaks(settings: Settings) -> Literal["espeak", "elevenlabs"]:
+    if settings.voices != "auto":
+        return settings.voices
+    return "elevenlabs" if settings.elevenlabs_api_key else "espeak"
+
+
+def _voice(settings: Settings, sandbox: Sandbox) -> Voice:
+    if _speaks(settings) == "espeak":
+        return EspeakVoice(sandbox)
+    if settings.elevenlabs_api_key is None:
+        raise RequestError(
+            "ElevenLabs needs a key: set CROSSCUT_ELEVENLABS_API_KEY, or CROSSCUT_VOICES=espeak", code="no_key"
+        )
+    return ElevenLabsVoice(
+        sandbox,
+        settings.elevenlabs_api_key.get_secret_value(),
+        settings.data_dir / "voices",
+        default=settings.elevenlabs_voice or None,
+        base_url=settings.elevenlabs_url or None,
+    )
 
 
 @contextlib.contextmanager
@@ -127,10 +152,15 @@ def crew(arguments: Mapping[str, Any], log: TextIO) -> OpenCrew:
 
 def _crew_arguments(settings: Settings) -> dict[str, Any]:
     """What a worker process needs, as JSON; secrets reach it through the pipe alone."""
-    used = ("cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes")
+    used = (
+        "cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes",
+        "voices", "elevenlabs_voice", "elevenlabs_url",
+    )  # fmt: skip
     secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
+    key = settings.elevenlabs_api_key
     return {
-        "settings": {name: getattr(settings, name) for name in used} | {"data_dir": str(settings.data_dir)},
+        "settings": {name: getattr(settings, name) for name in used}
+        | {"data_dir": str(settings.data_dir), "elevenlabs_api_key": key and key.get_secret_value()},
         "secrets": secrets or [installation_secret(settings.data_dir)],
     }
 
@@ -151,6 +181,7 @@ def open_machine(
     `grace` seconds are given at the end to finish.
     """
     options = Options(
+        free_speech=_speaks(settings) == "espeak",
         processors=settings.workers,
         window=2 * settings.workers,
         downloads=settings.network_workers,
@@ -180,6 +211,7 @@ def open_machine(
                 workers=machine.workers,
                 troubles=machine.troubles,
                 disks={"the data folder": settings.data_dir, "the destination": Path(place)},
+                voice=tools.voice,
             )
 
         def executor(machine: Machine) -> EmbeddedExecutor:

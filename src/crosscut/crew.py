@@ -21,7 +21,8 @@ from crosscut.plan import Rendition, SpokenLine
 from crosscut.plandoc import FACTS, ORIGIN, TARGET, PlanDoc, Voiced
 from crosscut.report import manifest_csv, manifest_json
 from crosscut.segments import make_segment, segment_key
-from crosscut.speech import expected, line_sentence, say, voice_for
+from crosscut.speech import expected, line_sentence, say, voice_or_why
+from crosscut.spending import costs
 from crosscut.studio import UNEXPECTED, Studio, failure
 from crosscut.units import Failure, Outcome, Spent
 from crosscut.wants import line_name, line_of, planned_request, request_of
@@ -143,7 +144,8 @@ class Crew:
         gathered = recalled(request, found, earlier)
         lines, voices = _lines(request, found, earlier, task.shop)
         plan = draw_plan(request, gathered, lines, task.shop, earlier)
-        task.result = plan_result(record, plan, document(plan, gathered, voices), self._processors)
+        cost = costs(request.lines, task.shop.voice)
+        task.result = plan_result(record, plan, document(plan, gathered, voices), self._processors, cost)
 
     def _segment(self, task: Task) -> None:
         told = task.payload["source"]
@@ -255,7 +257,9 @@ class Task:
         return bench.studio, bench.record
 
 
-def plan_result(record: JobRecord, plan: Plan, doc: PlanDoc, processors: int) -> dict[str, Any]:
+def plan_result(
+    record: JobRecord, plan: Plan, doc: PlanDoc, processors: int, cost: Mapping[str, Any]
+) -> dict[str, Any]:
     """All that the queue must know of a plan, as JSON; `segments` are payloads that need nothing else."""
     threads = encoder_threads(plan, processors)
     slots: list[list[Any]] = []
@@ -277,7 +281,7 @@ def plan_result(record: JobRecord, plan: Plan, doc: PlanDoc, processors: int) ->
                         "threads": threads,
                     }
                 slots.append([number, place, choice, key, problem])
-    price = estimate(plan, doc.sizes, doc.names.__getitem__) | {"notes": doc.notes}
+    price = estimate(plan, doc.sizes, doc.names.__getitem__) | {"notes": doc.notes, "cost": cost}
     return {
         "plan": doc.as_json(),
         "targets": len(plan.targets),
@@ -306,8 +310,10 @@ def _lines(
             lines.append(SpokenLine(Seconds(Fraction(each.result["seconds"]))))
             voices.append(Voiced(each.result["voice"], each.result["key"], each.result["note"]))
         else:
-            lines.append(each.error if each and each.error else expected([line], shop)[0])
-            voices.append(voice_for(line, shop))
+            voiced = voice_or_why(line, shop)
+            why = each.error if each and each.error else None if isinstance(voiced, Voiced) else voiced
+            lines.append(why or expected([line], shop)[0])
+            voices.append(voiced if isinstance(voiced, Voiced) else None)
     return lines, voices
 
 

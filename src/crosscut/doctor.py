@@ -78,6 +78,8 @@ def _encoder(workshop: Workshop) -> str:
 
 def _voice(workshop: Workshop) -> str:
     resolved = workshop.voice.resolve(None)
+    if not workshop.voice.free:
+        return f"{workshop.voice.name} has the voice {resolved.id}; nothing was spoken, since that costs money"
     speech = workshop.voice.speak("Crosscut is ready.", resolved, workshop.lease.scratch(".pcm"))
     return f"{workshop.voice.name} speaks as {resolved.id}, {speech.samples / 48_000:.1f} s"
 

@@ -16,7 +16,7 @@ from crosscut.plan import Plan, SpokenLine
 from crosscut.plandoc import FACTS, ORIGIN, Origin, PlanDoc
 from crosscut.probe import probe
 from crosscut.segments import profile_sets
-from crosscut.speech import expected, speak_all, voice_for
+from crosscut.speech import expected, speak_all, voice_or_why
 from crosscut.targets import choose_formats, uniform_target
 from crosscut.telemetry import CREDENTIALS
 from crosscut.workshop import MissingError
@@ -262,9 +262,13 @@ def decide(request: Request, base: Path | None, workshop: Workshop, *, spend: bo
     """
     gathered = gather(request, base, workshop)
     free = spend or workshop.voice.free
-    lines = speak_all(request.lines, workshop) if free else expected(request.lines, workshop)
+    voices = [voice_or_why(line, workshop) for line in request.lines]
+    lines: Sequence[SpokenLine | str] = (
+        speak_all(request.lines, workshop) if free else expected(request.lines, workshop)
+    )
+    lines = [voice if isinstance(voice, str) else line for voice, line in zip(voices, lines, strict=True)]
     plan = draw_plan(request, gathered, lines, workshop)
-    return document(plan, gathered, [voice_for(line, workshop) for line in request.lines])
+    return document(plan, gathered, [None if isinstance(voice, str) else voice for voice in voices])
 
 
 def document(plan: Plan, gathered: Gathered, voices: Sequence[Voiced | None]) -> PlanDoc:

@@ -5,25 +5,27 @@ first frames of a body and a short *tail* with the fade-out, encoded once for ea
 constant quality, so its only memory is a few frames: after the pre-roll a tail's frames are those of the body, bit for
 bit, and the join cannot be heard.
 
-    pcm.decode_audio -> plan_levels -> measure_mix -> (music, voice, step) render_body -> (length) render_tails
+    pcm.decode_audio -> blend.plan_levels -> measure_mix -> (music, voice, step) render_body -> (length) render_tails
 
-Functions with a `job` run in a sandbox child: `job.inputs` and `job.outputs` are open files. The music is stereo PCM,
-the voice-over mono PCM, as `pcm` describes.
+Functions with a `job` run in a sandbox child: `job.inputs` and `job.outputs` are open files. What is measured and what
+is heard is the sum that `blend` reads; fades at the end are half a cosine, of `fade_out` samples, at least 5 ms and at
+most half of what there is.
 """
 
 from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from crosscut import aac, pcm
-from crosscut.loudness import HOP, Meter, Profile, Signal, integrated, limited, measure, ratio, ratios
+from crosscut import aac
+from crosscut.blend import EDGE, MOST_GAIN, Levels, fade_gain, mixed
+from crosscut.loudness import HOP, Meter, Profile, Signal, integrated, limited, measure
 from crosscut.media import AAC_FRAME, AUDIO_RATE
 
 if TYPE_CHECKING:
@@ -32,13 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from crosscut.pcm import Sound
     from crosscut.sandbox import Job
 
-TARGET = -14.0
-"""LUFS integrated, of every soundtrack."""
-MUSIC_GAIN = -14.0
-"""LU from the voice-over to the music under it."""
 TRUE_PEAK = -1.5
 """dBTP that no decoded soundtrack may pass."""
 CEILING = -2.2
@@ -46,24 +43,17 @@ CEILING = -2.2
 MOST_ENCODES = 10
 MARGIN = 0.1
 """dB a body keeps below `TRUE_PEAK`, for its tails and for meters that look between the samples more finely."""
-MOST_GAIN = 24
-"""Decibels; what is quieter than this can lift stays quiet, and noise stays noise."""
-LEAST_STEP = -12
-NEAR = 0.5
-"""LU from the target within which no other step is tried."""
+LEAST_STEP = -12.0
+NEAR = 0.35
+"""LU from the target within which no other step is tried: what is estimated is off by what is left to half a LU."""
+MOST_AT_ONCE = 2.0
+"""dB between two steps that are tried."""
 WORTH = 0.1
-"""LU; more gain that brings less than this only feeds the limiter."""
+"""LU a dB; more gain that brings less than this only feeds the limiter."""
 SAMPLE = 3 * AUDIO_RATE
 """Samples encoded to learn what the encoder does to the loudness: on noise, music and speech the answer is within
 0.03 LU of that of 10 seconds.
 """
-REMEMBERED = 8
-"""Pieces of a mix kept in memory: a minute and a quarter, 30 MB; a longer mix is read again by every pass over it."""
-RISE = 3 * AUDIO_RATE // 2
-"""Samples in which the music comes up once the voice-over has ended."""
-
-FADE = AUDIO_RATE // 2
-CROSSFADE = AUDIO_RATE // 2
 
 LOOK_BACK = 2
 """Frames before the fade-out whose windows the encoder may choose with a view of it."""
@@ -75,70 +65,27 @@ DIPS = (0.0, 0.06, 0.12, 0.25)
 """What a fade-out is lowered by, within 10 ms, where its encoding overshoots."""
 
 
-def _fade_out(samples: int) -> Signal:
-    return np.asarray(0.5 + 0.5 * np.cos(np.pi * np.arange(1, samples + 1) / max(samples, 1)), np.float32)
-
-
-FADED_ENERGY = np.square(_fade_out(FADE)).reshape(-1, HOP).mean(axis=1)
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Gains in dB, None where there is no such part, and the loudness to reach in LUFS.
-
-    `music` holds under the voice-over, `alone` after it and everywhere if there is none.
-    """
-
-    music: float | None
-    voice: float | None
-    alone: float | None
-    target: float = TARGET
-
-    def arguments(self) -> dict[str, Any]:
-        """For a child function."""
-        return asdict(self)
-
-
-def plan_levels(
-    music: Sound | None,
-    voice: Sound | None,
-    *,
-    target: float = TARGET,
-    music_gain: float = MUSIC_GAIN,
-) -> Levels:
-    """The voice-over comes to the target and the music `music_gain` LU beside it; music alone comes to the target.
-
-    Where the voice-over has ended the music comes up to the target, slowly: if it stayed down, a short voice-over in
-    a long video would need so much gain to be as loud as others that the limiter flattens it.
-    """
-
-    def gain(sound: Sound | None, loudness: float) -> float | None:
-        if sound is None:
-            return None
-        return 0.0 if sound.loudness is None else min(loudness - sound.loudness, float(MOST_GAIN))
-
-    alone = gain(music, target)
-    under = alone if voice is None else gain(music, target + music_gain)
-    return Levels(under, gain(voice, target), alone, target)
-
-
 @dataclass(frozen=True)
 class Steps:
-    """Which gain in whole dB brings a mix to its target, by the length of the soundtrack.
+    """Which gain in tenths of a dB brings a mix to its target, by the length of the soundtrack.
 
     The gate hears other parts of a short soundtrack than of a long one. `runs` are (from this many hops, step).
     """
 
-    runs: tuple[tuple[int, int], ...]
+    runs: tuple[tuple[int, float], ...]
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Steps:
         """From the answer of `measure_mix`."""
         return cls(tuple((hops, step) for hops, step in answer["steps"]))
 
-    def at(self, samples: int) -> int:
+    def at(self, samples: int) -> float:
         place = bisect_right(self.runs, samples // HOP, key=lambda run: run[0])
         return self.runs[max(place - 1, 0)][1]
+
+
+AS_IT_IS = Steps(((0, 0.0),))
+"""For who has no target."""
 
 
 @dataclass(frozen=True)
@@ -164,73 +111,15 @@ class SoundtrackPlan:
         return cls(body, tail, **answer)
 
 
-class _Music:
-    """A stereo PCM file repeated for ever; its end and its beginning overlap with equal power."""
+def measure_mix(
+    job: Job, *, levels: Mapping[str, Any], target: float, fade_out: int, shortest: int, longest: int
+) -> dict[str, Any]:
+    """Child: the music and voice-over there are -> `Steps` for soundtracks of `shortest` to `longest` samples.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._samples = pcm.count(file, 2)
-        self._overlap = min(CROSSFADE, self._samples // 4)
-        self._period = self._samples - self._overlap
-        self._rise = np.sin(np.pi / 2 * (np.arange(self._overlap) + 0.5) / max(self._overlap, 1)).astype(np.float32)
-
-    def read(self, start: int, stop: int) -> Signal:
-        sound = np.zeros((2, stop - start), np.float32)
-        for turn in range(max(0, (start - self._samples) // self._period + 1), (stop - 1) // self._period + 1):
-            base = turn * self._period
-            low, high = max(start, base), min(stop, base + self._samples)
-            piece = pcm.read(self._file, 2, low - base, high - base)
-            if turn:
-                rise = self._rise[low - base : high - base]
-                piece[:, : len(rise)] *= rise
-            fall = self._rise[::-1][max(low - base - self._period, 0) : max(high - base - self._period, 0)]
-            piece[:, piece.shape[1] - len(fall) :] *= fall
-            sound[:, low - start : high - start] += piece
-        return sound
-
-
-class _Voice:
-    """A mono PCM file, heard once from the start, on both loudspeakers."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.samples = pcm.count(file, 1)
-
-    def read(self, start: int, stop: int) -> Signal:
-        sound = np.zeros((2, stop - start), np.float32)
-        piece = pcm.read(self._file, 1, max(start, 0), stop)
-        before = max(-start, 0)
-        sound[:, before : before + piece.shape[1]] = piece
-        return sound
-
-
-def _mixed(files: Sequence[BinaryIO], levels: Levels) -> Callable[[int, int], Signal]:
-    """Reads the sum of what `levels` names; `files` are the music and the voice-over, those there are.
-
-    What it gives is shared: not to be written to.
+    `target` is in LUFS.
     """
-    music = None if levels.music is None else _Music(files[0])
-    voice = None if levels.voice is None else _Voice(files[-1])
-    end = 0 if voice is None else voice.samples
-
-    @lru_cache(maxsize=REMEMBERED)
-    def read(start: int, stop: int) -> Signal:
-        sound: Signal = np.zeros((2, stop - start), np.float32)
-        if music and levels.music is not None and levels.alone is not None:
-            risen = np.clip((np.arange(start, stop) - end) / RISE, 0, 1) if voice else np.ones(1)
-            gain = levels.music + (levels.alone - levels.music) * risen
-            sound += music.read(start, stop) * ratios(gain)
-        if voice and levels.voice is not None:
-            sound += voice.read(start, stop) * np.float32(ratio(levels.voice))
-        return sound
-
-    return read
-
-
-def measure_mix(job: Job, *, levels: Mapping[str, Any], shortest: int, longest: int) -> dict[str, Any]:
-    """Child: the music and voice-over there are -> `Steps` for soundtracks of `shortest` to `longest` samples."""
     wanted = Levels(**levels)
-    read = _mixed(job.inputs, wanted)
+    read = mixed(job.inputs, wanted)
 
     def profile(gain: float, ceiling: float) -> Profile:
         meter = Meter(between=np.isinf(ceiling))
@@ -240,24 +129,48 @@ def measure_mix(job: Job, *, levels: Mapping[str, Any], shortest: int, longest: 
 
     lengths = _lengths(shortest, longest)
     plain = profile(0.0, np.inf)
-    highest = max(0, int(MOST_GAIN - max(gain for gain in (wanted.voice, wanted.alone) if gain is not None)))
-    target = wanted.target - _lost(read(0, min(longest, SAMPLE)))
-    missed = target - _loudness_of(plain.energy, lengths)
-    best, error = np.zeros(len(lengths), np.int64), np.full(len(lengths), np.inf)
-    if np.isfinite(missed).any():
-        first = int(np.clip(np.floor(np.nanmin(missed)), LEAST_STEP, highest))
-        for step in range(first, highest + 1):
-            if not (error[np.isfinite(missed)] > NEAR).any():
-                break
-            free = plain.true_peak + step <= CEILING
-            energy = plain.energy * 10 ** (step / 10) if free else profile(step, CEILING).energy
-            missed = target - _loudness_of(energy, lengths)
-            better = (error > NEAR) & (np.abs(missed) < error - WORTH)
-            best[better], error[better] = step, np.abs(missed[better])
-            if not better.any():
-                break
+    highest = max(0.0, MOST_GAIN - max(gain for gain in (wanted.voice, wanted.alone) if gain is not None))
+    begin = max(min(wanted.fade_in, longest - SAMPLE), 0)
+    goal = target - _lost(read(begin, min(begin + SAMPLE, longest)))
+
+    def missed(step: float) -> NDArray[np.float64]:
+        free = plain.true_peak + step <= CEILING
+        energy = plain.energy * 10 ** (step / 10) if free else profile(step, CEILING).energy
+        return goal - _loudness_of(energy, lengths, fade_out)
+
+    best = _best_steps(missed, goal - _loudness_of(plain.energy, lengths, fade_out), highest)
     changes = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist()]
-    return {"steps": [[int(lengths[index]), int(best[index])] for index in changes]}
+    return {"steps": [[int(lengths[index]), float(best[index])] for index in changes]}
+
+
+def _best_steps(
+    missed: Callable[[float], NDArray[np.float64]], plain: NDArray[np.float64], highest: float
+) -> NDArray[np.float64]:
+    """For each length the lowest of few steps that comes `NEAR`, or as near as is worth it.
+
+    `missed` are the LU that a step leaves to the target, by length, `plain` those without gain; NaN where silent.
+    """
+    best, error = np.zeros(len(plain)), np.full(len(plain), np.inf)
+    wanting = plain[np.isfinite(plain)]
+    if not len(wanting):
+        return best
+    step, rise = float(np.clip(_towards(wanting), LEAST_STEP, highest)), 0.0
+    while step <= highest:
+        left = missed(step)
+        better = (error > NEAR) & (np.abs(left) < error - WORTH * rise)
+        best[better], error[better] = step, np.abs(left[better])
+        wanting = left[(error > NEAR) & (left > NEAR)]
+        if not better.any() or not len(wanting):
+            break
+        rise = min(_towards(wanting), MOST_AT_ONCE)
+        step = round(step + rise, 1)
+    return best
+
+
+def _towards(missed: NDArray[np.float64]) -> float:
+    """The gain in tenths of a dB that brings the nearest near, and as many of the others as it can."""
+    low, high = float(missed.min()), float(missed.max())
+    return round(low + min(NEAR, (high - low) / 2), 1)
 
 
 def _lost(sound: Signal) -> float:
@@ -277,26 +190,40 @@ def _lengths(shortest: int, longest: int) -> NDArray[np.int64]:
     return np.asarray(lengths[(lengths >= low) & (lengths <= high)])
 
 
-def _loudness_of(energy: NDArray[np.floating], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+def _loudness_of(energy: NDArray[np.floating], lengths: NDArray[np.int64], fade_out: int) -> NDArray[np.float64]:
     """Of each length, faded out at its end; NaN where silent."""
     found = np.full(len(lengths), np.nan)
     for index, hops in enumerate(lengths.tolist()):
         heard = energy[:hops].astype(np.float64)
-        faded = min(len(FADED_ENERGY), hops)
-        heard[hops - faded :] *= FADED_ENERGY[-faded:]
+        faded = _faded_energy(_fade_of(fade_out, hops * HOP))
+        heard[hops - len(faded) :] *= faded
         loudness = integrated(heard)
         found[index] = np.nan if loudness is None else loudness
     return found
 
 
-def render_body(job: Job, *, levels: Mapping[str, Any], samples: int, step: int) -> dict[str, Any]:
+def _fade_of(fade_out: int, samples: int) -> int:
+    """Samples that a soundtrack of `samples` is faded out in."""
+    return min(max(fade_out, EDGE), samples // 2)
+
+
+@lru_cache(maxsize=8)
+def _faded_energy(fade: int) -> NDArray[np.float64]:
+    """What a fade-out leaves of the energy of the last hops, 100 times a second looked at."""
+    hops = -(-fade // HOP)
+    place = (np.arange(10 * hops) + 0.5) * HOP / 10 - (hops * HOP - fade)
+    gain = 0.5 + 0.5 * np.cos(np.pi * np.clip(place / fade, 0, 1))
+    return np.asarray(np.square(gain).reshape(-1, 10).mean(axis=1))
+
+
+def render_body(job: Job, *, levels: Mapping[str, Any], samples: int, step: float) -> dict[str, Any]:
     """Child: the music and voice-over there are -> limited mix (interleaved s16), its AAC in MP4, and its `Profile`.
 
     Where a decoded true peak is too high, the limiter's ceiling is lowered there and all is encoded again. Answers
     `loudness`, `true_peak`, `samples` and `frames`.
     """
     mix, body, stored = job.outputs
-    read = _mixed(job.inputs, Levels(**levels))
+    read = mixed(job.inputs, Levels(**levels))
     ceiling = np.full(-(-samples // HOP) + 1, CEILING)
     for _ in range(MOST_ENCODES):
         profile = _encode_body(job, limited(read, samples, step, ceiling), mix, body, samples)
@@ -339,7 +266,7 @@ def _from_words(words: NDArray[np.int16]) -> Signal:
     return np.ascontiguousarray(words.T, np.float32) / np.float32(32767)
 
 
-def render_tails(job: Job, *, lengths: Sequence[int]) -> dict[str, Any]:
+def render_tails(job: Job, *, lengths: Sequence[int], fade_out: int) -> dict[str, Any]:
     """Child: mix, AAC and profile of a body -> for each length, in samples, the tail in MP4.
 
     Answers `tails`: for each length what `SoundtrackPlan.of` takes. About 15 ms of CPU each.
@@ -349,7 +276,7 @@ def render_tails(job: Job, *, lengths: Sequence[int]) -> dict[str, Any]:
     tails: list[dict[str, Any]] = []
     with aac.Reader(body) as units:
         for samples, file in zip(lengths, job.outputs, strict=True):
-            tails.append(_render_tail(_Body(mix, units, profile), samples, file))
+            tails.append(_render_tail(_Body(mix, units, profile), samples, fade_out, file))
             job.progress(len(tails) / len(lengths))
     return {"tails": tails}
 
@@ -365,14 +292,14 @@ class _Body:
         return _from_words(np.frombuffer(self.mix.read((stop - start) * 4), "<i2").reshape(-1, 2))
 
 
-def _render_tail(body: _Body, samples: int, file: BinaryIO) -> dict[str, Any]:
-    fade = min(FADE, samples // 2)
+def _render_tail(body: _Body, samples: int, fade_out: int, file: BinaryIO) -> dict[str, Any]:
+    fade = _fade_of(fade_out, samples)
     first = max(0, (samples - fade) // AAC_FRAME - LOOK_BACK)
 
     def encode(skip: int, dip: float) -> list[bytes]:
         sound = body.sound((first - skip) * AAC_FRAME, samples)
         ramp = np.minimum(np.arange(1, fade + 1) / (AUDIO_RATE // 100), 1).astype(np.float32)
-        sound[:, sound.shape[1] - fade :] *= _fade_out(fade) * (1 - dip * ramp)
+        sound[:, sound.shape[1] - fade :] *= fade_gain(fade) * (1 - dip * ramp)
         with aac.Encoder(file) as encoder:
             return [*encoder.encode(sound), *encoder.finish()]
 

@@ -60,25 +60,32 @@ def write(pcm: BinaryIO, signal: Signal) -> None:
     pcm.write(np.ascontiguousarray(signal.T, "<f4").data)
 
 
-def decode_audio(job: Job, *, channels: int, max_seconds: int, trim: bool) -> dict[str, Any]:
+def decode_audio(job: Job, *, channels: int, max_seconds: int, trim: bool, skip: int = 0) -> dict[str, Any]:
     """Child: a media file -> a PCM file of at most `max_seconds`; the answer is a `Sound`.
 
-    `trim` takes silence off both ends. Raises MixError "no_audio" and "too_short".
+    `trim` takes silence off both ends, but none off a beginning that was chosen: `skip` samples are left out there.
+    Raises MixError "no_audio", "start_too_late" and "too_short".
     """
     (pcm,) = job.outputs
-    left = max_seconds * AUDIO_RATE
+    place, stop = 0, skip + max_seconds * AUDIO_RATE
     with decode.open_media(job.inputs[0]) as container:
         stream = decode.audio_stream(container)
-        frames = [] if stream is None else decode.decoded(container, stream, max_frames=max_seconds * 1_000)
+        frames = [] if stream is None else decode.decoded(container, stream, max_frames=-(-stop // AUDIO_RATE) * 1_000)
         for piece in resampled(frames, "stereo" if channels == 2 else "mono"):
-            write(pcm, piece[:, :left])
-            left -= piece.shape[1]
-            if left <= 0:
+            write(pcm, piece[:, max(skip - place, 0) : stop - place])
+            place += piece.shape[1]
+            if place >= stop:
                 break
-    if not count(pcm, channels):
+    if skip and 0 < place < skip + SHORTEST:
+        raise MixError(
+            f"this sound ends after {place / AUDIO_RATE:.1f} s and shall begin at {skip / AUDIO_RATE:.1f} s:"
+            " send a smaller start",
+            code="start_too_late",
+        )
+    if not place:
         raise MixError("there is no sound in this file; use one with an audio track", code="no_audio")
     if trim:
-        _trim(pcm, channels)
+        _trim(pcm, channels, keep_start=skip > 0)
     sound = _measured(pcm, channels)
     if sound.samples < SHORTEST:
         raise MixError("this sound is shorter than a tenth of a second; use a longer one", code="too_short")
@@ -143,9 +150,10 @@ def _measured(pcm: BinaryIO, channels: int) -> Sound:
     return Sound(samples, profile.loudness, profile.true_peak)
 
 
-def _trim(pcm: BinaryIO, channels: int) -> None:
+def _trim(pcm: BinaryIO, channels: int, *, keep_start: bool) -> None:
     """Move the sound between the silences to the start of the file and cut the file behind it."""
     start, stop = audible(pcm, channels)
+    start = 0 if keep_start else start
     for place in range(start, stop, CHUNK):
         piece = read(pcm, channels, place, min(place + CHUNK, stop))
         pcm.seek((place - start) * channels * 4)

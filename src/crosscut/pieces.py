@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from crosscut.errors import CrosscutError
 from crosscut.gather import Planned, sentence
-from crosscut.media import Seconds
-from crosscut.plan import FADE, SpokenLine
+from crosscut.media import NO_TIME, Seconds
+from crosscut.plan import SpokenLine
 from crosscut.segments import make_segment, segment_key
 from crosscut.soundtracks import Mixed, Part, Range, Recipe, Soundtracks, decode_music, samples_of
-from crosscut.speech import voice_part
+from crosscut.speech import say, voice_part
 from crosscut.workshop import Once
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from crosscut.plan import Plan, Variation
     from crosscut.plandoc import PlanDoc
     from crosscut.splice import Segment
+    from crosscut.voices import Word
     from crosscut.workshop import Workshop
 
 SEGMENTS_KEPT = 512
@@ -48,7 +49,7 @@ class Pieces:
         self._music = Once(self._decode_music, PARTS_KEPT)
         self._picture_spans = Once(plan.picture_span)
         self._voices = Once(self._voice, PARTS_KEPT)
-        self._soundtracks = Soundtracks(workshop, None, self._parts, plan.request.mix.music_gain, self.span)
+        self._soundtracks = Soundtracks(workshop, None, self._parts, plan.request.mix, self.span)
         self._ready = Once(self._soundtrack, PARTS_KEPT)
         self._keys: dict[tuple[str, int], str] = {}
 
@@ -85,6 +86,10 @@ class Pieces:
             return None
         return self._ready.get((recipe_of(variation), samples_of(self._plan.length(variation))))
 
+    def words(self, line: int) -> tuple[Word, ...]:
+        """The words of a voice-over and when each is heard, before any speed."""
+        return say(self._plan.request.lines[line], self._workshop, self._doc.voices[line]).words
+
     def segment_key(self, clip: str, number: int) -> str:
         if (clip, number) not in self._keys:
             rendition, target = self._plan.renditions[clip, number], self._plan.targets[number]
@@ -102,7 +107,7 @@ class Pieces:
             line = self._plan.lines[recipe.line]
             assert isinstance(line, SpokenLine)
             slowest_frame = max(1 / target.format.fps for target in self._plan.targets)
-            longest = Seconds(max(longest, line.seconds / recipe.speed + FADE + slowest_frame))
+            longest = Seconds(max(longest, line.seconds / recipe.speed + self._plan.unspoken + slowest_frame))
         return Range(samples_of(shortest), samples_of(longest))
 
     def settle(self) -> None:
@@ -129,10 +134,11 @@ class Pieces:
 
     def _decode_music(self, number_stage: tuple[int, int]) -> Part:
         number, stage = number_stage
-        name = self._plan.request.music[number]
+        name, starts = self._plan.request.music[number], self._plan.request.music_starts
+        start = starts[number] if number < len(starts) else NO_TIME
         try:
             with self._workshop.telemetry.timed("music", source=self._doc.names[name]):
-                return decode_music(self.source(name), self._workshop, self.longest(stage))
+                return decode_music(self.source(name), self._workshop, self.longest(stage), start)
         except CrosscutError as error:
             raise self._named(name, error) from error
 

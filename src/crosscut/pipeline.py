@@ -11,6 +11,7 @@ from crosscut.estimate import estimate
 from crosscut.gather import decide
 from crosscut.naming import folder_name
 from crosscut.plandoc import plan_of
+from crosscut.spending import costs
 from crosscut.studio import Studio
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 def preview(request: Request, base: Path | None, workshop: Workshop) -> dict[str, Any]:
     """What `request` would make and cost, as JSON: sources are fetched and read, nothing is encoded or bought."""
     doc = decide(request, base, workshop, spend=False)
-    return estimate(plan_of(doc, request), doc.sizes, doc.names.__getitem__) | {"notes": doc.notes}
+    price = estimate(plan_of(doc, request), doc.sizes, doc.names.__getitem__)
+    return price | {"notes": doc.notes, "cost": costs(request.lines, workshop.voice)}
 
 
 def produce(request: Request, base: Path | None, workshop: Workshop, destination: Destination) -> Iterator[Output]:

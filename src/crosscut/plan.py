@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from crosscut.grid import Grid, Stage
     from crosscut.request import Request
 
-FADE = Seconds(Fraction(1, 2))
-"""Length of the fade-out; a voice-over has to be over when it starts."""
-
 SPEED_LIMIT = Fraction(5, 4)
 SPEED_STEP = Fraction(1, 20)
 """Voices are sped up in steps, so that few versions serve many lengths."""
@@ -225,18 +222,23 @@ class Plan:
             problem=problem,
         )
 
+    @cached_property
+    def unspoken(self) -> Seconds:
+        """What a variation needs beside its voice-over: the time before it, and the fade-out that leaves it alone."""
+        return Seconds(self.request.mix.voice_start + self.request.mix.fade_out)
+
     def drawable(self, stage: int, picture: Seconds) -> Sequence[int]:
         """The lines among which a variation with that picture draws, evenly; all where there is no picture."""
         pool = self._pools[stage]
         if self.request.voice_overflow != "choose" or not pool.spoken or not picture:
             return range(*pool.stage.lines)
-        return pool.spoken[: max(1, bisect_right(pool.lengths, picture - FADE))]
+        return pool.spoken[: max(1, bisect_right(pool.lengths, picture - self.unspoken))]
 
     def overflow(
         self, spoken: Seconds, picture: Seconds, fps: Fraction
     ) -> tuple[int, Fraction, Literal["hold", "speed"] | None]:
         """Hold in frames, speed and handling of a voice-over over a picture."""
-        room = picture - FADE
+        room = picture - self.unspoken
         if spoken <= room:
             return 0, Fraction(1), None
         speed = Fraction(1)
@@ -298,7 +300,7 @@ class Plan:
     def _may_overflow(self) -> bool:
         """Whether the shortest picture is too short for the longest line; answers without looking at variations."""
         return any(
-            pool.lengths and pool.lengths[-1] + FADE > self.picture_span(number)[0] and self._can(pool.stage)
+            pool.lengths and pool.lengths[-1] + self.unspoken > self.picture_span(number)[0] and self._can(pool.stage)
             for number, pool in enumerate(self._pools)
         )
 
@@ -315,9 +317,10 @@ class Plan:
         line = self.lines[variation.line]
         assert isinstance(line, SpokenLine)
         picture = variation.frames / self.targets[variation.target].format.fps
+        needed = ("" if line.exact else "about ") + _seconds(line.seconds + self.unspoken)
         return RequestError(
             f"variation {variation.index} ({variation.name}) is {_seconds(picture)} long and its voice-over"
-            f" (line {variation.line + 1}) needs {'' if line.exact else 'about '}{_seconds(line.seconds + FADE)}:"
+            f" (line {variation.line + 1}) needs {needed}:"
             " shorten the text, use longer clips, or send voice_overflow hold, speed or choose",
             code="voice_too_long",
         )

@@ -41,6 +41,7 @@ _WANTED_IN: Mapping[tuple[int | str, str], str] = {  # by top-level field, where
     ("video_blocks", "dict_type"): f'an object like {{"hook": ["{EXAMPLE_LINK}"]}}',
     ("audio_blocks", "dict_type"): f'an object like {{"music": ["{EXAMPLE_MUSIC}"]}}',
     ("voice_blocks", "dict_type"): 'an object like {"greetings": [{"text": "Hello"}]}',
+    ("settings", "model_type"): 'an object like {"stability": 0.5}',
     ("select", "model_type"): 'an object like {"count": 50}',
     ("webhook", "model_type"): 'an object like {"url": "https://example.com/hook"}',
 }
@@ -50,13 +51,15 @@ _RANGES = {
     "music_gain": "a number from -40 to 0",
     "voice_gain": "a number from -12 to 6",
     "spending_limit": "an amount in US dollars, 0 or more",
+    **dict.fromkeys(("stability", "similarity_boost", "style"), "a number from 0 to 1"),
+    "speed": "a number from 0.7 to 1.2",
 }
 _MISSING = {
     "task_name": "give the task a name, which becomes its folder",
     "video_blocks": f'send at least one block like {{"hook": ["{EXAMPLE_LINK}"]}}',
     "count": "send how many combinations to make",
     "text": "write what to say",
-    "url": "give the link that is to be called",
+    "url": "give the link",
 }
 
 
@@ -116,10 +119,11 @@ def _sentence(details: ErrorDetails, known_fields: KnownFields) -> str:
         case "string_unicode":
             sentence = f"{place or 'A field name'} holds a broken character, half of a surrogate pair; remove it."
         case _ if found in _WANTED and _WANTED[found] != kind_of(value):
-            wanted = _WANTED_IN.get((location[0], found), _WANTED[found])
+            wanted = _WANTED_IN.get((location[-1], found)) or _WANTED_IN.get((location[0], found), _WANTED[found])
             sentence = f"{place} must be {wanted}, not {kind_of(value)}{_remedy(wanted, value)}."
         case _:
-            sentence = f"{place} must be {_RANGES.get(place, 'another value')}."
+            wanted = _RANGES.get(place) or _RANGES.get(str(location[-1]), "another value")
+            sentence = f"{place} must be {wanted}."
     return sentence
 
 

@@ -95,7 +95,8 @@ def report_of(status: dict[str, Any], location: str) -> dict[str, Any]:
     """What the command prints, from a job's status."""
     same = (
         "task_name", "total", "succeeded", "made", "kept", "failed", "bytes", "seconds", "seconds_by_stage", "formats",
-        "formats_reason", "clips_copied", "clips_encoded", "soundtracks_encoded", "voice_over_characters", "cost",
+        "formats_reason", "clips_copied", "clips_encoded", "soundtracks_encoded", "voice_over_characters",
+        "voice_over_characters_billed", "cache_hits", "cache_misses", "cost",
         "manifest_problem", "notes",
     )  # fmt: skip
     return {name: status[name] for name in same} | {"folder": location, "failures": status["errors"]}

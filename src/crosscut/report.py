@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "index",
     "file",
+    "captions",
     "clips",
     "format",
     "music",
@@ -28,7 +29,10 @@ COLUMNS = (
     "seconds",
     "error",
 )
-"""Keys of a manifest row. Durations and holds are seconds, loudness is LUFS, true peak dBTP; null where absent."""
+"""Keys of a manifest row. Durations and holds are seconds, loudness is LUFS, true peak dBTP; null where absent.
+
+`captions` is the file of the captions beside the video.
+"""
 
 
 def manifest_json(head: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

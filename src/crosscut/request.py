@@ -36,6 +36,7 @@ from crosscut.fields import (
     TrackField,
     VideoBlocks,
     VoiceBlocks,
+    VoiceSettings,
     WebhookField,
     context_of,
 )
@@ -157,9 +158,7 @@ def read_model(
     try:
         return model.model_validate(document, context=context)
     except ValidationError as error:
-        raise first_refusal(
-            error, lambda location: list((_MODELS[location[0]] if len(location) > 1 else model).model_fields)
-        ) from None
+        raise first_refusal(error, lambda location: list(_model_at(location, model).model_fields)) from None
 
 
 class Sounds(Protocol):
@@ -291,6 +290,13 @@ _MODELS: dict[int | str, type[BaseModel]] = {
     "text_to_speech": LineField,
     "webhook": WebhookField,
 }
+
+
+def _model_at(location: tuple[int | str, ...], whole: type[BaseModel]) -> type[BaseModel]:
+    """Whose field is at that place."""
+    if len(location) == 1:
+        return whole
+    return VoiceSettings if location[-2] == "settings" else _MODELS[location[0]]
 
 
 def check_product(request: Request) -> None:

@@ -16,6 +16,7 @@ from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError, NotR
 from crosscut.recent import Recent
 from crosscut.refusals import kind_of
 from crosscut.request import parse_request
+from crosscut.spending import refuse_overspending
 from crosscut.status import summary
 from crosscut.store import Submission, access, reading
 from crosscut.store.jobs import record_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from crosscut.store import Store
     from crosscut.units import JobRecord
     from crosscut.uploads import Uploads
+    from crosscut.voices import Voice
 
 
 LEAST_FREE_BYTES = 200_000_000
@@ -66,11 +68,12 @@ class Service:
         workers: Any = list,
         troubles: Any = list,
         disks: Mapping[str, Path] | None = None,
+        voice: Voice | None = None,
     ) -> None:
         """`destination` is where requests go that name none; `wake` tells the scheduler of news.
 
         `workers` lists the state of the worker processes, `troubles` the sentences of what is wrong with the machine.
-        `disks` are the folders that work needs room in, by what to call them.
+        `disks` are the folders that work needs room in, by what to call them; `voice` knows what lines cost.
         """
         self._store = store
         self._previews = previews
@@ -82,6 +85,7 @@ class Service:
         self._workers = workers
         self._troubles = troubles
         self._disks = disks or {}
+        self._voice = voice
         self._details: Recent[tuple[Any, ...], dict[str, Any]] = Recent(DETAILS_SECONDS, KEPT)
         self._editions: Recent[tuple[str, str | None], int] = Recent(EDITION_SECONDS, KEPT)
         self.authenticate = keyring.authenticate
@@ -106,6 +110,8 @@ class Service:
         request = parse_request(document, local=local, limits=self._limits)
         self._check(request, local=local)
         self._check_uploads(owner, _sources(request))
+        if self._voice:
+            refuse_overspending(request.lines, request.spending_limit, self._voice)
         total = request.combinations * max(1, len(request.formats))
         wanted = Submission(
             owner=owner or "local",
@@ -166,6 +172,8 @@ class Service:
         # What the job has by now was checked when it came, and may have been deleted since.
         self._check_uploads(owner, _sources(addition))
         larger = extended(request, addition)
+        if self._voice:
+            refuse_overspending(larger.lines, larger.spending_limit, self._voice)
         formats = json.loads(row.grid)["targets"]
         total = larger.combinations * formats
         if not self._store.extend(job, row.edition, document, total):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import ByteSize, Field, SecretStr, field_validator
+from pydantic import AliasChoices, ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -87,6 +87,20 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(
         default="", repr=False, description="Database for the state; default: SQLite in the data folder."
+    )
+    voices: Literal["auto", "espeak", "elevenlabs"] = Field(
+        default="auto", description="Who speaks the voice-overs; auto: ElevenLabs where its key is set, else espeak."
+    )
+    elevenlabs_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("CROSSCUT_ELEVENLABS_API_KEY", "ELEVENLABS_API_KEY", "elevenlabs_api_key"),
+        description="API key of ElevenLabs; ELEVENLABS_API_KEY is understood as well.",
+    )
+    elevenlabs_voice: str = Field(
+        default="", description="Name or id of the voice for lines that name none; default: the account's first."
+    )
+    elevenlabs_url: str = Field(
+        default="", description="Where ElevenLabs is, such as https://api.eu.residency.elevenlabs.io; default: its own."
     )
     plan_wait_seconds: int = Field(
         default=30, ge=0, description="How long `POST /plan` waits for the plan before it answers without."

@@ -9,11 +9,11 @@ from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from crosscut import mix
+from crosscut import blend, mix
 from crosscut.artifacts import artifact_key, whole
 from crosscut.errors import ProbeError, StorageError
 from crosscut.loudness import Profile
-from crosscut.media import AUDIO_RATE, Seconds
+from crosscut.media import AUDIO_RATE, NO_TIME, Seconds
 from crosscut.pcm import Sound
 from crosscut.splice import AudioRun, Soundtrack, read_track
 from crosscut.workshop import Once
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
+    from crosscut.media import MixSettings
     from crosscut.mp4 import Track
     from crosscut.workshop import Material, Workshop
 
-VERSION = 2
+VERSION = 3
 """Part of every name here: raise it when the sound of a mix changes."""
 
 BODY_FILES = (".pcm", ".m4a", ".profile")
@@ -96,10 +97,15 @@ def music_seconds(longest: int) -> int:
     return min((steps + 1) * MUSIC_STEP, MUSIC_SECONDS)
 
 
-def decode_music(source: Material, workshop: Workshop, longest: int = MUSIC_SECONDS * AUDIO_RATE) -> Part:
-    """The part of the music that soundtracks of at most `longest` samples can hear; its loudness is that part's."""
-    seconds = music_seconds(longest)
-    key = artifact_key("music", source=source.sha256, version=VERSION, seconds=seconds)
+def decode_music(
+    source: Material, workshop: Workshop, longest: int = MUSIC_SECONDS * AUDIO_RATE, start: Seconds = NO_TIME
+) -> Part:
+    """The part of the music that soundtracks of at most `longest` samples can hear; its loudness is that part's.
+
+    It begins at `start` in its file. Raises MixError "start_too_late" where nothing is left from there on.
+    """
+    seconds, skip = music_seconds(longest), blend.samples_in(start)
+    key = artifact_key("music", source=source.sha256, version=VERSION, seconds=seconds, skip=skip)
 
     def read(paths: Mapping[str, Path]) -> Part:
         sound = Sound(**json.loads(paths[".json"].read_bytes()))
@@ -119,6 +125,7 @@ def decode_music(source: Material, workshop: Workshop, longest: int = MUSIC_SECO
             channels=2,
             max_seconds=seconds,
             trim=True,
+            skip=skip,
         )
         paths[".json"].write_text(json.dumps(answer))
 
@@ -151,7 +158,7 @@ class Soundtracks:
         workshop: Workshop,
         pool: ThreadPoolExecutor | None,
         part: Callable[[Recipe], tuple[Part | None, Part | None]],
-        music_gain: float,
+        settings: MixSettings,
         spans: Callable[[Recipe], Range],
         kept: int = KEPT,
     ) -> None:
@@ -159,7 +166,8 @@ class Soundtracks:
         self._workshop = workshop
         self._pool = pool
         self._part = part
-        self._music_gain = music_gain
+        self._settings = settings
+        self._fade_out = blend.samples_in(settings.fade_out)
         self._spans = spans
         self._steps = Once(self._measure)
         self._bodies = Once(self._body, BODIES_KEPT)
@@ -210,17 +218,25 @@ class Soundtracks:
         self._steps.forget_errors()
         self._bodies.forget_errors()
 
-    def _inputs(self, recipe: Recipe) -> tuple[mix.Levels, list[Path], list[str]]:
+    def _inputs(self, recipe: Recipe) -> tuple[blend.Levels, list[Path], list[str]]:
         music, line = self._part(recipe)
-        sounds = [part.sound if part else None for part in (music, line)]
-        levels = mix.plan_levels(*sounds, music_gain=self._music_gain)
+        heard, said = (part.sound if part else None for part in (music, line))
+        levels = blend.plan_levels(heard, said, self._settings)
         present = [part for part in (music, line) if part]
         return levels, [part.pcm for part in present], [part.key for part in present]
 
     def _measure(self, recipe: Recipe) -> mix.Steps:
+        if self._settings.loudness is None:
+            return mix.AS_IT_IS
         levels, inputs, keys = self._inputs(recipe)
         span = self._spans(recipe)
-        wanted: dict[str, Any] = {"levels": levels.arguments(), "shortest": span.shortest, "longest": span.longest}
+        wanted: dict[str, Any] = {
+            "levels": levels.arguments(),
+            "target": self._settings.loudness,
+            "fade_out": self._fade_out,
+            "shortest": span.shortest,
+            "longest": span.longest,
+        }
         key = artifact_key("steps", parts=keys, version=VERSION, **wanted)
         return mix.Steps.of(
             self._workshop.piece_json(
@@ -231,7 +247,7 @@ class Soundtracks:
             )
         )
 
-    def _body(self, recipe_step: tuple[Recipe, int]) -> Body:
+    def _body(self, recipe_step: tuple[Recipe, float]) -> Body:
         recipe, step = recipe_step
         levels, inputs, keys = self._inputs(recipe)
         wanted: dict[str, Any] = {"levels": levels.arguments(), "samples": self._spans(recipe).longest, "step": step}
@@ -257,7 +273,7 @@ class Soundtracks:
 
     def _mixes(self, recipe: Recipe, lengths: Sequence[int]) -> dict[int, Mixed]:
         steps = self._steps.get(recipe)
-        by_step: dict[int, list[int]] = {}
+        by_step: dict[float, list[int]] = {}
         for samples in lengths:
             by_step.setdefault(steps.at(samples), []).append(samples)
         made: dict[int, Mixed] = {}
@@ -266,7 +282,8 @@ class Soundtracks:
         return made
 
     def _tails(self, body: Body, lengths: Sequence[int]) -> dict[int, Mixed]:
-        keys = {samples: artifact_key("tail", body=body.key, samples=samples) for samples in lengths}
+        fade = self._fade_out
+        keys = {samples: artifact_key("tail", body=body.key, samples=samples, fade_out=fade) for samples in lengths}
         made = {samples: mixed for samples, key in keys.items() if (mixed := self._found(body, key))}
         missing = [samples for samples in lengths if samples not in made]
         self._workshop.meters.add("cache_hits", len(made))
@@ -296,6 +313,7 @@ class Soundtracks:
                 outputs=scratch,
                 media_seconds=len(lengths),
                 lengths=list(lengths),
+                fade_out=self._fade_out,
             )
         made = {}
         for samples, path, facts in zip(lengths, scratch, answer["tails"], strict=True):

@@ -1,38 +1,47 @@
-"""Lines as voice-overs: each distinct (text, voice) spoken once ever."""
+"""Lines as voice-overs, each distinct (text, voice) spoken once ever, and as captions."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crosscut.artifacts import artifact_key, whole
+from crosscut.captions import VERSION, columns_for, cues_of, within
 from crosscut.errors import CrosscutError, VoiceError
 from crosscut.media import AUDIO_RATE, Seconds
 from crosscut.pcm import Sound
 from crosscut.plan import SpokenLine
 from crosscut.plandoc import Voiced
 from crosscut.soundtracks import PART_FILES, Part
+from crosscut.voices import Word
+from crosscut.workshop import Once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from crosscut.captions import Captions, Cue
+    from crosscut.plan import Plan, Variation
     from crosscut.request import Line
     from crosscut.workshop import Workshop
 
 SAMPLE_BYTES = 4
 """Of a voice-over's PCM: mono float32."""
 
+CUES_KEPT = 1_024
+"""Lines held at once as the cues they make."""
+
 
 @dataclass(frozen=True)
 class Said:
-    """A line as it was spoken: mono PCM (see `pcm`), its exact length, and the voice."""
+    """A line as it was spoken: mono PCM (see `pcm`), its exact length, the voice, and when each word is heard."""
 
     pcm: Path
     seconds: Seconds
     voice: Voiced
+    words: tuple[Word, ...]
 
 
 def voice_for(line: Line, workshop: Workshop) -> Voiced:
@@ -40,6 +49,14 @@ def voice_for(line: Line, workshop: Workshop) -> Voiced:
     resolved = workshop.voice.resolve(line.voice, line.manner)
     key = artifact_key("speech", voice=workshop.voice.key(line.text, resolved))
     return Voiced(resolved.id, key, resolved.note)
+
+
+def voice_or_why(line: Line, workshop: Workshop) -> Voiced | str:
+    """The same, or the sentence why nobody can speak it."""
+    try:
+        return voice_for(line, workshop)
+    except CrosscutError as error:
+        return line_sentence(line, error)
 
 
 def say(line: Line, workshop: Workshop, voiced: Voiced | None = None) -> Said:
@@ -62,9 +79,12 @@ def say(line: Line, workshop: Workshop, voiced: Voiced | None = None) -> Said:
         workshop.meters.add("cost", speech.cost)
 
     def read(paths: Mapping[str, Path]) -> Said:
-        samples = json.loads(paths[".json"].read_bytes())["samples"]
-        pcm = whole(paths[".pcm"], samples * SAMPLE_BYTES)
-        return Said(pcm, Seconds(Fraction(samples, AUDIO_RATE)), known)
+        told = json.loads(paths[".json"].read_bytes())
+        pcm = whole(paths[".pcm"], told["samples"] * SAMPLE_BYTES)
+        words = tuple(
+            Word(text, Seconds(Fraction(start)), Seconds(Fraction(end))) for text, start, end in told["words"]
+        )
+        return Said(pcm, Seconds(Fraction(told["samples"], AUDIO_RATE)), known, words)
 
     return workshop.piece(known.key, PART_FILES, make, read)
 
@@ -119,3 +139,42 @@ def speak_all(lines: Sequence[Line], workshop: Workshop) -> list[SpokenLine | st
     with workshop.pool(workshop.workers, "speak") as pool:
         answers = dict(zip(distinct, pool.map(one, distinct), strict=True))
     return [answers[line] for line in lines]
+
+
+class Captioner:
+    """The captions of a plan's variations; each line is divided into cues once. Thread-safe.
+
+    `words` tells when each word of a line is heard, before any speed.
+    """
+
+    def __init__(self, plan: Plan, words: Callable[[int], Sequence[Word]]) -> None:
+        self._plan = plan
+        self._words = words
+        self._cues = Once(self._divided, CUES_KEPT)
+
+    def wanted(self, variation: Variation) -> bool:
+        return self._plan.request.captions == "soft" and variation.line is not None
+
+    def of(self, variation: Variation) -> Captions | None:
+        """None where none are wanted. Raises what keeps the line from being spoken."""
+        if variation.line is None or not self.wanted(variation):
+            return None
+        target = self._plan.targets[variation.target].format
+        cues = self._cues.get((variation.line, variation.speed, columns_for(target.width, target.height)))
+        return within(cues, self._plan.length(variation), self._language(variation.line))
+
+    def recipe(self, variation: Variation) -> dict[str, Any]:
+        """What decides the captions beside the sound; nothing where there are none."""
+        if variation.line is None or not self.wanted(variation):
+            return {}
+        return {"captions": (VERSION, self._language(variation.line))}
+
+    def forget_errors(self) -> None:
+        self._cues.forget_errors()
+
+    def _divided(self, line_speed_columns: tuple[int, Fraction, int]) -> tuple[Cue, ...]:
+        line, speed, columns = line_speed_columns
+        return cues_of(self._words(line), columns, speed=speed, begin=self._plan.request.mix.voice_start)
+
+    def _language(self, line: int) -> str | None:
+        return self._plan.request.lines[line].manner.language

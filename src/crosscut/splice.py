@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crosscut.captions import CLOCK, samples_of
 from crosscut.errors import SpliceError, StorageError
 from crosscut.media import AAC_FRAME, AUDIO_RATE
 from crosscut.mp4 import access_unit_delimiter, find_moov, parameter_units, read_tracks
-from crosscut.mp4_write import TrackTable, write_head
+from crosscut.mp4_write import TrackTable, text_entry, write_head
 from crosscut.virtual import Extent, VirtualFile
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crosscut.boxes import Ints
+    from crosscut.captions import Captions
     from crosscut.mp4 import Flags, Kind, Track
 
 __all__ = ["AudioRun", "Extent", "Segment", "Soundtrack", "VirtualFile", "read_segment", "read_track", "splice"]
@@ -33,6 +35,12 @@ VERSION = 1
 """Raised when the same pieces are joined into other bytes, so that files of before are not taken for the same."""
 
 MAX_TIMESCALE = 10_000_000
+
+MIN_FONT, MAX_FONT = 12, 255
+"""Pixels; the size of a font is one byte."""
+
+TEXT_GROUP = 2
+"""Any group but 0, so that players can turn captions off (ISO/IEC 14496-12, 8.3.2.3)."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +147,24 @@ def read_segment(path: Path) -> Segment:
     return Segment(path, read_track(path, "video"))
 
 
-def splice(segments: Sequence[Segment], soundtrack: Soundtrack | None, *, hold: Fraction = Fraction(0)) -> VirtualFile:
+def splice(
+    segments: Sequence[Segment],
+    soundtrack: Soundtrack | None,
+    *,
+    hold: Fraction = Fraction(0),
+    captions: Captions | None = None,
+) -> VirtualFile:
     """The segments one after the other under one soundtrack; the last frame stays `hold` seconds longer.
 
+    Captions become a track that players show to those who want it; they end with the pictures at the latest.
     Segments that share their parameter sets share one sample entry. Where they differ, every segment keeps its own
     and also brings its sets in band: FFmpeg needs the one, Chromium the other. Raises SpliceError.
     """
     lanes = [_video_lane(segments, hold)]
     if soundtrack is not None:
         lanes.append(_audio_lane(soundtrack))
+    if captions is not None:
+        lanes.append(_text_lane(captions, lanes[0].table))
     order = sorted(
         (second, kind, index) for kind, lane in enumerate(lanes) for index, second in enumerate(lane.seconds)
     )
@@ -248,6 +265,39 @@ def _audio_lane(soundtrack: Soundtrack) -> _Lane:
         chunk_entries=np.zeros_like(first),
         shown=soundtrack.samples,
         media_time=soundtrack.priming,
+    )
+    return _Lane(table, seconds[first].tolist(), chunks)
+
+
+def _text_lane(captions: Captions, picture: TrackTable) -> _Lane:
+    """As wide as the picture, two lines and a little more high, above what apps lay over an upright picture's end."""
+    samples = samples_of(captions.until(picture.shown * CLOCK // picture.timescale))
+    sizes = np.array([len(data) for _, data in samples])
+    durations = np.array([ticks for ticks, _ in samples])
+    seconds = (np.cumsum(durations) - durations) // CLOCK
+    first = np.flatnonzero(np.diff(seconds, prepend=-1))
+    chunks = []
+    for some in np.split(np.arange(len(samples)), first[1:]):
+        data = b"".join(samples[index][1] for index in some)
+        chunks.append([Extent(data, 0, len(data))])
+    width, height = picture.width, picture.height
+    font = min(max(MIN_FONT, min(width, height) // 20), MAX_FONT)
+    area = min(3 * font, height)
+    table = TrackTable(
+        kind="text",
+        timescale=CLOCK,
+        entries=(text_entry(width, area, font),),
+        sizes=sizes,
+        durations=durations,
+        chunk_samples=np.diff(first, append=len(samples)),
+        chunk_offsets=np.zeros_like(first),
+        chunk_entries=np.zeros_like(first),
+        shown=int(durations.sum()),
+        width=width,
+        height=area,
+        top=max(0, height - area - height // (6 if height > width else 20)),
+        group=TEXT_GROUP,
+        language=captions.language,
     )
     return _Lane(table, seconds[first].tolist(), chunks)
 

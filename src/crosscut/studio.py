@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from crosscut.artifacts import artifact_key
+from crosscut.captions import companion, srt
 from crosscut.destinations import EVERYONE
 from crosscut.errors import CrosscutError, DeliverError, SpliceError, StorageError
 from crosscut.pieces import Pieces
@@ -20,6 +21,7 @@ from crosscut.plandoc import plan_of
 from crosscut.poster import SECOND, poster_size
 from crosscut.soundtracks import VERSION as SOUND_VERSION
 from crosscut.soundtracks import samples_of
+from crosscut.speech import Captioner
 from crosscut.splice import VERSION as SPLICE_VERSION
 from crosscut.splice import splice
 from crosscut.telemetry import Telemetry
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from crosscut.destinations import Delivery
+    from crosscut.captions import Captions
+    from crosscut.destinations import Delivered, Delivery
     from crosscut.plan import Variation
     from crosscut.plandoc import PlanDoc
     from crosscut.request import Request
@@ -69,6 +72,8 @@ class Studio:
         self._pieces = Pieces(self.plan, doc, workshop, base)
         looking = replace(workshop, looking=True, telemetry=Telemetry(), meters=Meters())
         self._seen = Pieces(self.plan, doc, looking, base)
+        self._captions = Captioner(self.plan, self._pieces.words)
+        self._seen_captions = Captioner(self.plan, self._seen.words)
 
     def use(self, workshop: Workshop) -> None:
         """Go on with other telemetry, meters and `cancelled`, but the same lease; not while something is made."""
@@ -118,6 +123,7 @@ class Studio:
                 for pool in (writers, encoders, mixers):
                     pool.shutdown(cancel_futures=True)
                 self._pieces.settle()
+                self._captions.forget_errors()
 
     def playable(self, index: int) -> VirtualFile | None:
         """The variation as a file, if its pieces are all there; nothing is made."""
@@ -125,9 +131,11 @@ class Studio:
         if variation.problem:
             return None
         try:
-            return self._joined(variation, self._seen.segments(variation), self._seen.soundtrack_now(variation))
+            segments, mixed = self._seen.segments(variation), self._seen.soundtrack_now(variation)
+            return self._joined(variation, segments, mixed, self._seen_captions.of(variation))
         except MissingError:
             self._seen.settle()
+            self._seen_captions.forget_errors()
             return None
 
     def poster(self, index: int) -> bytes | None:
@@ -173,6 +181,7 @@ class Studio:
             "index": index,
             "name": variation.name,
             "file": made and variation.name,
+            "captions": companion(variation.name) if made and self._captions.wanted(variation) else None,
             "clips": [names[clip] for clip in variation.clips],
             "format": self.plan.format_names[variation.target],
             "music": None if variation.music is None else names[request.music[variation.music]],
@@ -229,19 +238,23 @@ class Studio:
         Its first digits say only what the variation is told to be, which is known without its sources.
         """
         request = self.plan.request
-        music = None if variation.music is None else self.doc.sources[request.music[variation.music]].sha256
         voiced = None if variation.line is None else self.doc.voices[variation.line]
+        music = None
+        if variation.music is not None:
+            number = variation.music
+            music = (self.doc.sources[request.music[number]].sha256, request.music_starts[number : number + 1])
         made_of = artifact_key(
             "variation",
             name=variation.name,
             segments=[self._pieces.segment_key(clip, variation.target) for clip in variation.clips],
             hold=variation.hold,
             music=music,
-            music_gain=request.mix.music_gain,
+            mix=request.mix,
             line=voiced and voiced.key,
             speed=variation.speed,
             samples=samples_of(self.plan.length(variation)),
             versions=(SOUND_VERSION, SPLICE_VERSION),
+            **self._captions.recipe(variation),
         )
         return self._told(variation) + made_of[TOLD:]
 
@@ -262,6 +275,7 @@ class Studio:
             format=self.plan.format_names[variation.target],
             music=None if variation.music is None else self.doc.names[request.music[variation.music]],
             voice_over=None if variation.line is None else request.lines[variation.line].text,
+            **self._captions.recipe(variation),
         )[:TOLD]
 
     def _settled(self, variation: Variation, earlier: Output | None, delivery: Delivery) -> Output | None:
@@ -280,7 +294,8 @@ class Studio:
             same = earlier.recipe[:TOLD] == self._told(variation)
         else:
             same = earlier.recipe == self.fingerprint(variation)
-        return same and delivery.holds(variation.name, earlier.bytes)
+        beside = [companion(variation.name)] if self._captions.wanted(variation) else []
+        return same and delivery.holds(variation.name, earlier.bytes) and all(map(delivery.holds, beside))
 
     def _deliver(self, variation: Variation, delivery: Delivery) -> Output:
         """Splice and write one variation, unless another has met what ends all."""
@@ -311,9 +326,10 @@ class Studio:
         self._workshop.check_cancelled()
         telemetry = self._workshop.telemetry
         start = telemetry.clock()
-        file = self._joined(variation, segments, mixed)
+        captions = self._captions.of(variation)
+        file = self._joined(variation, segments, mixed, captions)
         with telemetry.timed("deliver", variation=variation.index, file=variation.name):
-            delivered = delivery.put(variation.name, file)
+            delivered = self._put(variation.name, file, captions, delivery)
         self._workshop.meters.add("bytes_out", delivered.bytes)
         return Output(
             variation.index,
@@ -325,9 +341,27 @@ class Studio:
             seconds=round(telemetry.clock() - start, 4),
         )
 
-    def _joined(self, variation: Variation, segments: list[Segment], mixed: Mixed | None) -> VirtualFile:
+    def _put(self, name: str, file: VirtualFile, captions: Captions | None, delivery: Delivery) -> Delivered:
+        """The video, then its captions beside it; where either fails, none are left there."""
+        beside = companion(name)
+        try:
+            delivered = delivery.put(name, file)
+            if captions:
+                delivery.put_text(beside, srt(captions.cues))
+            elif self.plan.request.captions != "none":
+                delivery.remove(beside)
+        except Exception:
+            if captions:
+                with contextlib.suppress(CrosscutError):
+                    delivery.remove(beside)
+            raise
+        return delivered
+
+    def _joined(
+        self, variation: Variation, segments: list[Segment], mixed: Mixed | None, captions: Captions | None
+    ) -> VirtualFile:
         hold = Fraction(variation.hold) / self.plan.targets[variation.target].format.fps
-        return splice(segments, mixed.soundtrack if mixed else None, hold=hold)
+        return splice(segments, mixed.soundtrack if mixed else None, hold=hold, captions=captions)
 
     def _outcome(self, variation: Variation, future: Future[Output]) -> Output:
         try:

@@ -77,6 +77,36 @@ class DestinationContract:
             delivery.put_text("manifest.json", (part for part in ("{", '"ä": 1', "}\r\n")))
         assert self.read("task", "manifest.json") == '{"ä": 1}\r\n'.encode()
 
+    def test_text_is_replaced_whole_or_not_at_all(self, destination):
+        def broken():
+            yield "half"
+            raise ZeroDivisionError
+
+        with destination.open("task") as delivery:
+            delivery.put_text("1_a.srt", ["first, ", "and longer"])
+            delivery.put_text("1_a.srt", ["second"])
+            with pytest.raises(ZeroDivisionError):
+                delivery.put_text("1_a.srt", broken())
+        assert self.read("task", "1_a.srt") == b"second"
+        assert self.names("task") == ["1_a.srt"]
+
+    def test_a_file_of_unknown_size_is_held_if_it_is_there(self, destination):
+        with destination.open("task") as delivery:
+            delivery.put_text("1_a.srt", ["text"])
+            delivery.put_text("2_b.srt", [])
+            assert delivery.holds("1_a.srt")
+            assert delivery.holds("2_b.srt")
+            assert not delivery.holds("3_c.srt")
+
+    def test_a_removed_file_is_gone_and_may_be_removed_again(self, destination):
+        with destination.open("task") as delivery:
+            delivery.put("1_a.mp4", virtual(b"video"))
+            delivery.put_text("1_a.srt", ["text"])
+            delivery.remove("1_a.srt")
+            delivery.remove("1_a.srt")
+            assert not delivery.holds("1_a.srt")
+        assert self.names("task") == ["1_a.mp4"]
+
     def test_two_jobs_do_not_claim_a_folder_at_once(self, destination):
         caught: list[BaseException] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ LONG = "Hello there, friend. This offer ends on Sunday & not a day later, so com
 
 class VoiceContract:
     unknown = "Nobody With This Name"
+    replaces = True
+    """Whether another voice stands in for one that is not there; else it is refused."""
+    other: str
+    """Some other voice than the default one, where none stands in."""
 
     @pytest.fixture
     def voice(self) -> Voice:
@@ -57,15 +62,24 @@ class VoiceContract:
         assert speech.words[0].start >= 0
         assert speech.words[-1].end <= Fraction(speech.samples, 48_000)
 
-    def test_the_same_text_gives_the_same_bytes(self, voice: Voice, tmp_path: Path) -> None:
+    def test_the_same_text_gives_the_same_bytes_and_is_paid_for_once(self, voice: Voice, tmp_path: Path) -> None:
+        assert voice.owned(SHORT, voice.resolve(None)) == voice.free
         first = self.speak(voice, SHORT, tmp_path / "first.pcm")
+        assert voice.owned(SHORT, voice.resolve(None))
         second = self.speak(voice, SHORT, tmp_path / "second.pcm")
-        assert first == second
+        assert replace(first, billed=0, cost=0.0) == second
+        assert (first.billed > 0, first.cost > 0) == (not voice.free, not voice.free)
         assert (tmp_path / "first.pcm").read_bytes() == (tmp_path / "second.pcm").read_bytes()
 
-    def test_an_unknown_voice_is_replaced_by_the_same_one_every_time_and_noted(
+    def test_an_unknown_voice_is_refused_or_replaced_by_the_same_one_every_time_and_noted(
         self, voice: Voice, tmp_path: Path
     ) -> None:
+        if not self.replaces:
+            for _ in range(2):
+                with pytest.raises(VoiceError, match=self.unknown) as caught:
+                    voice.resolve(self.unknown)
+                assert (caught.value.code, caught.value.retryable) == ("unknown_voice", False)
+            return
         resolved = voice.resolve(self.unknown)
         assert resolved == voice.resolve(self.unknown)
         assert resolved.note is not None
@@ -79,7 +93,8 @@ class VoiceContract:
         assert voice.resolve(voice.resolve(None).id) == voice.resolve(None)
 
     def test_the_key_tells_texts_and_voices_apart(self, voice: Voice) -> None:
-        default, other = voice.resolve(None), voice.resolve(self.unknown)
+        default, other = voice.resolve(None), voice.resolve(self.unknown if self.replaces else self.other)
+        assert self.replaces or default.id != other.id
         assert voice.key(SHORT, default) == voice.key(SHORT, default)
         assert voice.key(SHORT, default) != voice.key(LONG, default)
         assert (voice.key(SHORT, default) == voice.key(SHORT, other)) == (default.id == other.id)

@@ -33,6 +33,10 @@ _STATUS: dict[str, Any] = {
     "stages": {"fetch": {"done": 9, "total": 9, "failed": 0}},
     "seconds": 3.4,
     "seconds_by_stage": {"fetch": 1.2},
+    "voice_over_characters": 0,
+    "voice_over_characters_billed": 0,
+    "cache_hits": 0,
+    "cache_misses": 0,
     "cost": {"currency": "USD", "voice_over": 0.0},
     "errors": [{"reason": "hook2.mp4 could not be fetched: it answered 404.", "variations": 1}],
     "version": 41,
@@ -114,6 +118,10 @@ class JobSummary(_Shape):
     eta_seconds: float | None
     seconds: float | None
     seconds_by_stage: dict[str, float]
+    voice_over_characters: int = Field(description="Spoken for this job.")
+    voice_over_characters_billed: int = Field(description="Of those that the provider of the voice charged for.")
+    cache_hits: int = Field(description="Pieces that were there already.")
+    cache_misses: int = Field(description="Pieces that had to be fetched, spoken or made.")
     cost: dict[str, Any]
     errors: list[Error] = Field(description="The commonest reasons, at most 20.")
     passthrough: Any = None

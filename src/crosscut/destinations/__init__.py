@@ -35,8 +35,8 @@ class Delivery(Protocol):
 
     location: str
 
-    def holds(self, name: str, size: int) -> bool:
-        """Whether a whole file of that name and size is there already."""
+    def holds(self, name: str, size: int | None = None) -> bool:
+        """Whether a whole file of that name and size is there already; None: of whatever size."""
         ...
 
     def put(self, name: str, file: VirtualFile) -> Delivered:
@@ -47,7 +47,14 @@ class Delivery(Protocol):
         ...
 
     def put_text(self, name: str, parts: Iterable[str]) -> None:
-        """Companion files, in pieces: the manifest."""
+        """Write a companion file in pieces, such as the manifest or captions; as whole or absent as what `put` writes.
+
+        Raises like `put`.
+        """
+        ...
+
+    def remove(self, name: str) -> None:
+        """Take away a companion file, if it is there. Raises `DeliverError`."""
         ...
 
     def sweep(self) -> None:

@@ -67,11 +67,12 @@ class FolderDelivery:
         self._path = path
         self.location = str(path)
 
-    def holds(self, name: str, size: int) -> bool:
+    def holds(self, name: str, size: int | None = None) -> bool:
         try:
-            return (self._path / name).stat().st_size == size
+            found = (self._path / name).stat().st_size
         except OSError:
             return False
+        return size is None or found == size
 
     def put(self, name: str, file: VirtualFile) -> Delivered:
         path = self._path / name
@@ -86,6 +87,11 @@ class FolderDelivery:
             os.fdopen(descriptor, "w", encoding="utf-8", newline="", closefd=False) as file,
         ):
             file.writelines(parts)
+
+    def remove(self, name: str) -> None:
+        path = self._path / name
+        with _refusals(path):
+            path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         with _refusals(self._path):

@@ -107,12 +107,16 @@ class Store:
             record = jobs.record_of(row)
             try:
                 # Reading a large request takes a while: not while others wait for the database.
-                wanted = wants(record, request_of(record))
+                wanted = [want for want in wants(record, request_of(record)) if self._is_wanted(want, row.mode)]
             except CrosscutError as error:
                 with self.database.begin() as db:
                     jobs.fail(db, record.id, error.public, self.clock())
                 continue
             self._let_in(record.id, wanted)
+
+    def _is_wanted(self, want: Want, mode: str) -> bool:
+        """A plan spends nothing: what it would pay for is estimated."""
+        return mode != "plan" or want.kind != "speech" or self.options.free_speech
 
     def _let_in(self, job: str, wanted: Sequence[Want]) -> None:
         """In several transactions: others wait for the database."""

@@ -24,6 +24,8 @@ class Options:
     """Jobs whose work is in the queue at the same time; later ones wait their turn, fair between owners."""
     downloads: int = 8
     """Units of the network lane that one job may have in hand."""
+    free_speech: bool = True
+    """Whether lines are spoken for a job that is only planned."""
     lease_seconds: float = 60.0
     source_seconds: float = 900.0
     """How long a download may take."""

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosscut.errors import StorageError, VoiceError
+from crosscut.voices import files
+from crosscut.voices.purchases import MOST_TRIES, Purchases
+from crosscut.voices.slots import FIRST, LOWERED_SECONDS, MOST, Slots
+
+KEY, OTHER = "a" * 64, "b" * 64
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+class TestPurchases:
+    @pytest.fixture
+    def purchases(self, tmp_path: Path) -> Purchases:
+        return Purchases(tmp_path / "voices")
+
+    def test_what_was_bought_is_there_as_it_came(self, purchases: Purchases) -> None:
+        assert not purchases.owns(KEY)
+        assert purchases.find(KEY) is None
+        purchases.risk(KEY)
+        purchases.keep(KEY, {"billed": 3, "odd": float("inf"), "text": "\ud83d"})
+        assert purchases.owns(KEY)
+        assert Purchases(purchases.folder).find(KEY) == {"billed": 3, "odd": float("inf"), "text": "\ud83d"}
+        assert not purchases.owns(OTHER)
+
+    def test_a_doubt_is_counted_by_all_and_ends_with_the_purchase(self, purchases: Purchases) -> None:
+        for number in range(MOST_TRIES):
+            purchases.risk(KEY)
+            assert Purchases(purchases.folder).tries(KEY) == number + 1
+        with pytest.raises(VoiceError) as caught:
+            Purchases(purchases.folder).risk(KEY)
+        assert (caught.value.code, caught.value.retryable) == ("voice_uncertain", False)
+        purchases.risk(OTHER)
+        purchases.keep(KEY, {})
+        assert purchases.tries(KEY) == 0
+
+    def test_what_cost_nothing_is_taken_back_and_no_more(self, purchases: Purchases) -> None:
+        purchases.risk(KEY)
+        purchases.risk(KEY)
+        purchases.spared(KEY)
+        assert purchases.tries(KEY) == 1
+        purchases.spared(KEY)
+        assert purchases.tries(KEY) == 0
+        assert not list((purchases.folder / "tries").iterdir())
+
+    @given(st.lists(st.sampled_from(["risk", "spared"]), max_size=12))
+    def test_no_more_doubts_than_allowed_in_any_order(self, tmp_path_factory, steps: list[str]) -> None:
+        purchases = Purchases(tmp_path_factory.mktemp("voices"))
+        open_doubts = 0
+        for step in steps:
+            if step == "spared" and open_doubts:
+                purchases.spared(KEY)
+                open_doubts -= 1
+            elif step == "risk" and open_doubts == MOST_TRIES:
+                with pytest.raises(VoiceError):
+                    purchases.risk(KEY)
+            elif step == "risk":
+                purchases.risk(KEY)
+                open_doubts += 1
+            assert purchases.tries(KEY) == open_doubts
+
+    def test_one_at_a_time_has_a_key_over_threads_and_processes(self, purchases: Purchases) -> None:
+        code = (
+            "import sys; from pathlib import Path; from crosscut.voices.purchases import Purchases\n"
+            "with Purchases(Path(sys.argv[1])).locked(sys.argv[2]):\n"
+            "    print('held', flush=True); sys.stdin.readline()\n"
+        )
+        held = threading.Event()
+
+        def hold() -> None:
+            with purchases.locked(KEY):
+                held.set()
+
+        child = python(code, purchases.folder, KEY)
+        assert child.stdout.readline() == "held\n"
+        waiter = threading.Thread(target=hold)
+        waiter.start()
+        assert not held.wait(0.3)
+        with purchases.locked(OTHER):
+            pass
+        child.kill()
+        child.communicate()
+        assert held.wait(5)
+        waiter.join()
+
+    def test_a_purchase_is_whole_or_not_there(self, purchases: Purchases, monkeypatch) -> None:
+        def fails(_: int) -> None:
+            raise OSError(28, "no space left on device")
+
+        monkeypatch.setattr(os, "fsync", fails)
+        with pytest.raises(StorageError) as caught:
+            purchases.keep(KEY, {"sound": "x" * 1_000})
+        assert caught.value.code == "disk_full"
+        monkeypatch.undo()
+        assert not purchases.owns(KEY)
+        assert [path for path in purchases.folder.rglob("*") if path.is_file()] == []
+
+    def test_the_bytes_and_the_name_are_on_the_disk_when_it_is_kept(self, purchases: Purchases, monkeypatch) -> None:
+        synced: list[str] = []
+        fsync = os.fsync
+
+        def noted(descriptor: int) -> None:
+            synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name[:5])
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", noted)
+        purchases.keep(KEY, {})
+        assert synced == [".new-", KEY[:2]]
+
+    def test_a_folder_that_cannot_be_written_is_a_storage_error(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        purchases = Purchases(tmp_path / "file")
+        for action in (purchases.risk, lambda key: purchases.keep(key, {})):
+            with pytest.raises(StorageError):
+                action(KEY)
+
+    @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+    def test_a_file_that_cannot_be_read_is_as_none(self, tmp_path: Path, data: bytes) -> None:
+        (tmp_path / "file.json").write_bytes(data)
+        assert files.read_json(tmp_path / "file.json") is None
+
+
+class TestSlots:
+    @pytest.fixture
+    def now(self) -> list[float]:
+        return [1_000_000.0]
+
+    @pytest.fixture
+    def slots(self, tmp_path: Path, now: list[float]) -> Slots:
+        return Slots(tmp_path / "slots", lambda: now[0])
+
+    def test_it_starts_low_and_learns(self, slots: Slots) -> None:
+        assert slots.limit() == FIRST
+        slots.learn(5)
+        assert Slots(slots.folder).limit() == 5
+        slots.learn(3)
+        assert slots.limit() == 3
+        slots.learn(10**6)
+        assert slots.limit() == MOST
+        slots.learn(0)
+        assert slots.limit() == 1
+
+    def test_what_proved_too_high_is_not_believed_again_at_once(self, slots: Slots, now: list[float]) -> None:
+        slots.learn(5)
+        slots.lower(5)
+        assert slots.limit() == 4
+        slots.learn(5)
+        assert slots.limit() == 4
+        now[0] += LOWERED_SECONDS
+        slots.learn(5)
+        assert slots.limit() == 5
+
+    def test_many_who_find_out_at_once_lower_it_once_and_never_below_one(self, slots: Slots) -> None:
+        slots.learn(5)
+        for _ in range(4):
+            slots.lower(5)
+        assert slots.limit() == 4
+        for seen in (4, 3, 2, 1, 1):
+            slots.lower(seen)
+        assert slots.limit() == 1
+
+    def test_no_more_hold_one_than_the_limit(self, slots: Slots) -> None:
+        slots.learn(3)
+        lock, now, most = threading.Lock(), [0], [0]
+
+        def work() -> None:
+            for _ in range(4):
+                with slots.taken():
+                    with lock:
+                        now[0] += 1
+                        most[0] = max(most[0], now[0])
+                    time.sleep(0.005)
+                    with lock:
+                        now[0] -= 1
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert most == [3]
+
+    def test_those_above_a_lowered_limit_still_count(self, slots: Slots) -> None:
+        slots.learn(3)
+        taken = [slots.taken() for _ in range(3)]
+        assert [slot.__enter__() for slot in taken] == [3, 3, 3]
+        slots.lower(3)
+        slots.lower(2)
+        assert slots.limit() == 1
+        for slot in taken[:2]:
+            slot.__exit__(None, None, None)
+            assert slots._take() is None
+        taken[2].__exit__(None, None, None)
+        found = slots._take()
+        assert found is not None
+        assert slots._take() is None
+        found[0].release()
+
+    def test_the_slot_of_a_dead_process_is_free(self, slots: Slots) -> None:
+        code = (
+            "import sys; from pathlib import Path; from crosscut.voices.slots import Slots\n"
+            "with Slots(Path(sys.argv[1])).taken():\n"
+            "    print('held', flush=True); sys.stdin.readline()\n"
+        )
+        slots.learn(1)
+        child = python(code, slots.folder)
+        assert child.stdout.readline() == "held\n"
+        assert slots._take() is None
+        child.kill()
+        child.communicate()
+        with slots.taken() as limit:
+            assert limit == 1
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"limit": "many", "lowered": 0}', '{"limit": null}', "7"])
+    def test_a_damaged_note_is_as_none(self, slots: Slots, text: str) -> None:
+        slots.learn(5)
+        (slots.folder / "limit.json").write_text(text)
+        assert slots.limit() == FIRST
+        slots.learn(4)
+        assert slots.limit() == 4
