@@ -149,13 +149,17 @@ class Asking:
         self._connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
+        text = self.text(path, method, body)
+        return json.loads(text) if text else None
+
+    def text(self, path: str, method: str = "GET", body: Any = None) -> str:
         self._connection.request(
             method, path, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"}
         )
         response = self._connection.getresponse()
-        text = response.read()
+        text = response.read().decode()
         assert response.status < 400, (method, path, response.status, text[:500])
-        return json.loads(text) if text else None
+        return text
 
     def time(self, times: int, ask: Callable[[int], object], pause: float = 0.0) -> tuple[float, float]:
         """Median and 95th percentile, in seconds; `pause` seconds between two."""
@@ -211,7 +215,7 @@ def _asked(server: Asking, process: int, sources: str, overhead: Overhead, scale
     memory = (before, _memory(process))
     server.ask("POST", f"/jobs/{job}/cancel")
     page = server.ask("GET", f"{at}?state=done&limit=8")["variations"]
-    time.sleep(2)  # what was in hand ends
+    _rested(server)
     latencies |= looks("at rest")
     ranges = asyncio.run(_play(server.port, [row["links"]["preview"] for row in page], scale.rounds))
     return Served(overhead, total, rate, latencies, memory, ranges)
@@ -220,6 +224,14 @@ def _asked(server: Asking, process: int, sources: str, overhead: Overhead, scale
 def _until(server: Asking, job: str, made: int) -> None:
     while (status := server.ask("GET", f"/jobs/{job}"))["succeeded"] < min(made, status["total"]):
         assert status["state"] in ("queued", "running"), status["errors"]
+        time.sleep(0.2)
+
+
+def _rested(server: Asking) -> None:
+    """Wait until no worker has anything in hand: a cancelled job still gets its manifest."""
+    idle = 0
+    while idle < 5:
+        idle = idle + 1 if "\ncrosscut_worker_busy_ratio 0.0\n" in server.text("/metrics") else 0
         time.sleep(0.2)
 
 
