@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import threading
+import time
 
 import pytest
 
@@ -73,7 +74,13 @@ def test_what_a_request_lacks_is_said(client):
 
 def test_a_plan_is_waited_for(client, service):
     service.planning = False
-    later = threading.Timer(0.05, lambda: plan_all(service))
+
+    def plan_what_comes():
+        while not service.all_jobs:
+            time.sleep(0.01)
+        plan_all(service)
+
+    later = threading.Timer(0.05, plan_what_comes)
     later.start()
     response = client.post("/plan", content=BODY, headers=JSON)
     later.join()

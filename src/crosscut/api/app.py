@@ -38,6 +38,7 @@ def create_app(service: Service, options: ApiOptions | None = None, log: Filteri
         middleware=[
             Middleware(Edge, log=log or event_log(())),
             Middleware(Gate, hosts=None if options.auth else options.allowed_hosts),
+            Middleware(media.Shortcut),
         ],
     )
     app.state.context = Context(service, options, Feeds(service, options.poll))
