@@ -180,19 +180,12 @@ def open_machine(
     `private`: the caller holds the place that will be written into, and what an earlier process was at is given up;
     `grace` seconds are given at the end to finish.
     """
-    options = Options(
-        free_speech=_speaks(settings) == "espeak",
-        processors=settings.workers,
-        window=2 * settings.workers,
-        downloads=settings.network_workers,
-        source_seconds=settings.fetch_seconds,
-    )
     log = event_log(logs)
     claims = Claims(None if private else destination_of)
     place = destination or str(Path(settings.destination).absolute())
     with contextlib.ExitStack() as stack:
         tools = stack.enter_context(open_toolbox(settings, None, logs))
-        store = Store(database, options)
+        store = Store(database, _options(settings))
         stack.enter_context(store.database.owned())
         if private:
             store.abandon()
@@ -200,19 +193,7 @@ def open_machine(
         stack.callback(previews.close)
 
         def service(machine: Machine) -> Service:
-            return Service(
-                store,
-                previews,
-                Uploads(tools.artifacts, settings.data_dir / "uploads", store, settings.source_bytes),
-                Keyring(store),
-                destination=place,
-                limits=RequestLimits(variations=settings.max_variations),
-                wake=machine.wake,
-                workers=machine.workers,
-                troubles=machine.troubles,
-                disks={"the data folder": settings.data_dir, "the destination": Path(place)},
-                voice=tools.voice,
-            )
+            return _service(settings, tools, previews, machine, place)
 
         def executor(machine: Machine) -> EmbeddedExecutor:
             return EmbeddedExecutor(
@@ -234,6 +215,33 @@ def open_machine(
             machine.close(grace)
             with contextlib.suppress(StorageError), storage_errors():  # the next start does the same
                 tools.artifacts.sweep()
+
+
+def _options(settings: Settings) -> Options:
+    return Options(
+        free_speech=_speaks(settings) == "espeak",
+        processors=settings.workers,
+        window=2 * settings.workers,
+        downloads=settings.network_workers,
+        source_seconds=settings.fetch_seconds,
+    )
+
+
+def _service(settings: Settings, tools: Toolbox, previews: Previews, machine: Machine, place: str) -> Service:
+    """What can be asked of `machine`, whose jobs go to `place` where they name none."""
+    return Service(
+        machine.store,
+        previews,
+        Uploads(tools.artifacts, settings.data_dir / "uploads", machine.store, settings.source_bytes),
+        Keyring(machine.store),
+        destination=place,
+        limits=RequestLimits(variations=settings.max_variations),
+        wake=machine.wake,
+        workers=machine.workers,
+        troubles=machine.troubles,
+        disks={"the data folder": settings.data_dir, "the destination": Path(place)},
+        voice=tools.voice,
+    )
 
 
 @contextlib.contextmanager
