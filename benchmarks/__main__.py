@@ -19,6 +19,7 @@ from benchmarks.pieces import pieces
 from benchmarks.report import Results, page
 from benchmarks.scale import FULL, QUICK, Scale
 from benchmarks.service import service
+from benchmarks.sounds import sounds
 from benchmarks.videos import cases, quality
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -47,11 +48,13 @@ def _measure(folder: Path, scale: Scale, cores: int) -> Results:
     qualities = quality(inputs, scale, folder / "quality")
     _say("encoding single clips")
     encoded = encodings(inputs, scale, folder / "encodings", sorted({1, cores}))
+    _say("encoding sound")
+    heard = sounds(inputs, scale, folder / "sounds")
     _say("splicing and writing")
     written = pieces(inputs, scale, folder / "pieces")
     _say("asking the service")
     served = service(scale, folder / "service")
-    return Results(scale.seconds, made, written, encoded, qualities, served)
+    return Results(scale.seconds, made, written, encoded, heard, qualities, served)
 
 
 def _options() -> argparse.Namespace:

@@ -51,6 +51,8 @@ class Inputs:
     mixed: Blocks
     alike: Blocks
     different: Blocks
+    sounding: Blocks
+    """Those of `alike` with sound of their own."""
     small: Blocks
     music: Path
     voice: Path
@@ -81,7 +83,12 @@ def make_inputs(folder: Path, scale: Scale) -> Inputs:
     music, voice = folder / "music.wav", folder / "voice.wav"
     make_music(music)
     make_voice(voice, scale.text)
+    sounding = [
+        [with_sound(path, folder / f"sounding {path.stem}.mp4", scale.seconds, seed) for seed, path in enumerate(block)]
+        for block in alike
+    ]
     return Inputs(
+        sounding=sounding,
         mixed=[[mixed for mixed, _ in block] for block in others],
         alike=alike,
         different=[[different for _, different in block] for block in others],
@@ -176,6 +183,26 @@ def make_music(path: Path, seconds: int = 8) -> None:
     drum = np.sin(2 * np.pi * 60 * (time % 0.5)) * stroke
     hiss = np.random.default_rng(1).normal(0, 0.02, (2, len(time))) * stroke
     write_wave(path, (tones + drum + hiss).T * 0.3, 2)
+
+
+def with_sound(clip: Path, path: Path, seconds: int, seed: int) -> Path:
+    """The same packets with a sound beside them: tones that come and go over noise, as loud as `seed` says."""
+    time = np.arange(seconds * RATE) / RATE
+    tones = np.sin(2 * np.pi * (180 + 40 * seed) * time) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * time))
+    noise = np.random.default_rng(seed).normal(0, 0.05, (2, len(time)))
+    sound = ((0.2 + 0.1 * seed) * (tones + noise)).astype(np.float32)
+    with av.open(str(clip)) as source, av.open(str(path), "w", format="mp4") as sink:
+        (pictures,) = source.streams.video
+        video, audio = sink.add_stream_from_template(pictures), sink.add_stream("aac", rate=RATE, layout="stereo")
+        for packet in source.demux(pictures):
+            if packet.dts is not None:
+                packet.stream = video
+                sink.mux(packet)
+        frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = RATE, 0
+        sink.mux(audio.encode(frame))
+        sink.mux(audio.encode(None))
+    return path
 
 
 def make_voice(path: Path, text: str) -> None:

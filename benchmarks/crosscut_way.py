@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from crosscut.splice import VirtualFile
 
 
-def request(name: str, blocks: Blocks, music: Path, text: str, **options: Any) -> dict[str, Any]:
+def request(name: str, blocks: Blocks, music: Path | None, text: str | None, **options: Any) -> dict[str, Any]:
+    sounds: dict[str, Any] = {}
+    if music:
+        sounds["audio_blocks"] = {"music": [str(music)]}
+    if text:
+        sounds["text_to_speach"] = [{"text": text, "voice": VOICE}]
     return {
         "task_name": name,
         "video_blocks": {f"block {number}": [str(clip) for clip in block] for number, block in enumerate(blocks, 1)},
-        "audio_blocks": {"music": [str(music)]},
-        "text_to_speach": [{"text": text, "voice": VOICE}],
+        **sounds,
         **options,
     }
 

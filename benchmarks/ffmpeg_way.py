@@ -26,8 +26,17 @@ def version() -> str:
     return said.split()[2].split("-")[0].removeprefix("n")
 
 
-def render(clips: Sequence[Path], music: Path, voice: Path, frame: Format, length: Fraction, output: Path) -> Cost:
-    """Clips of another shape get borders; ultrafast, as MoviePy is asked to be."""
+def render(
+    clips: Sequence[Path],
+    music: Path | None,
+    voice: Path | None,
+    frame: Format,
+    length: Fraction,
+    output: Path,
+    *,
+    keep: bool = False,
+) -> Cost:
+    """Clips of another shape get borders; ultrafast, as MoviePy is asked to be. `keep`: with the sound of the clips."""
     width, height = frame.width, frame.height
     fit = (
         f"scale={width}:{height}:force_original_aspect_ratio=decrease,pad={width}:{height}:(ow-iw)/2:(oh-ih)/2,"
@@ -35,16 +44,25 @@ def render(clips: Sequence[Path], music: Path, voice: Path, frame: Format, lengt
     )
     count = len(clips)
     chains = [f"[{number}:v]{fit}[v{number}]" for number in range(count)]
-    chains += [
-        "".join(f"[v{number}]" for number in range(count)) + f"concat=n={count}:v=1:a=0[v]",
-        f"[{count}:a]volume=0.2[music];[music][{count + 1}:a]amix=inputs=2:duration=first:normalize=0[a]",
-    ]
+    parts = "".join(f"[v{number}][{number}:a]" if keep else f"[v{number}]" for number in range(count))
+    chains.append(f"{parts}concat=n={count}:v=1:a={int(keep)}[v]{'[kept]' if keep else ''}")
+    heard = ["[kept]"] if keep else []
     sources = [word for clip in clips for word in ("-i", clip)]
+    if music and voice:
+        sources += ["-stream_loop", "-1", "-i", music, "-i", voice]
+        chains.append(f"[{count}:a]volume=0.2[music]")
+        heard = ["[music]", f"[{count + 1}:a]", *heard]
+    chains.append(f"{''.join(heard)}amix=inputs={len(heard)}:duration=first:normalize=0[a]")
     return command(
-        *(FFMPEG, "-y", *sources, "-stream_loop", "-1", "-i", music, "-i", voice),
+        *(FFMPEG, "-y", *sources),
         *("-filter_complex", ";".join(chains), "-map", "[v]", "-map", "[a]", "-t", float(length)),
         *("-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", output),
     )
+
+
+def encode_sound(sound: Path, output: Path) -> Cost:
+    """AAC as the command line makes it by itself: 128 kbit/s for stereo."""
+    return command(FFMPEG, "-y", "-i", sound, "-threads", 1, "-ac", 2, "-ar", 48_000, "-c:a", "aac", output)
 
 
 def conform_clip(clip: Path, frame: Format, shown: tuple[int, int], threads: int, output: Path) -> Cost:

@@ -12,9 +12,16 @@ if TYPE_CHECKING:
 
 
 def render_all(
-    combinations: Sequence[Sequence[Path]], music: Path, voice: Path, size: tuple[int, int], outputs: Sequence[Path]
+    combinations: Sequence[Sequence[Path]],
+    music: Path | None,
+    voice: Path | None,
+    size: tuple[int, int],
+    outputs: Sequence[Path],
 ) -> list[Cost]:
-    """The cost of each; for a process of its own. Clips of another shape are stretched, which is the cheapest way."""
+    """The cost of each; for a process of its own. Clips of another shape are stretched, which is the cheapest way.
+
+    Sound that the clips have is kept, under music and voice where both are there.
+    """
     from moviepy import (  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415 - only here
         AudioFileClip,
         CompositeAudioClip,
@@ -27,11 +34,14 @@ def render_all(
         clips = [VideoFileClip(str(path)) for path in paths]
         shaped = [clip if tuple(clip.size) == size else clip.resized(size) for clip in clips]
         video = concatenate_videoclips(shaped)
-        tune, words = AudioFileClip(str(music)), AudioFileClip(str(voice))
-        under = tune.with_effects([afx.AudioLoop(duration=video.duration), afx.MultiplyVolume(0.2)])
-        video = video.with_audio(CompositeAudioClip([under, words]).with_duration(video.duration))
+        sounds = [AudioFileClip(str(path)) for path in (music, voice) if path]
+        heard = [video.audio] if video.audio is not None else []
+        if sounds:
+            tune, words = sounds
+            heard += [tune.with_effects([afx.AudioLoop(duration=video.duration), afx.MultiplyVolume(0.2)]), words]
+        video = video.with_audio(CompositeAudioClip(heard).with_duration(video.duration))
         video.write_videofile(str(output), fps=30, preset="ultrafast", codec="libx264", audio_codec="aac", logger=None)
-        for source in (*clips, tune, words):
+        for source in (*clips, *sounds):
             source.close()
 
     costs = []

@@ -52,20 +52,47 @@ def cases(inputs: Inputs, scale: Scale, folder: Path) -> list[Case]:
             folder / "different",
             join="wide",
         ),
+        _case(
+            "their own sound kept (`clip_sound: keep`) under music and voice-over",
+            inputs.sounding,
+            inputs,
+            scale,
+            folder / "kept",
+            clip_sound="keep",
+        ),
+        _case(
+            "their own sound kept alone",
+            inputs.sounding,
+            inputs,
+            scale,
+            folder / "alone",
+            alone=True,
+            clip_sound="keep",
+        ),
     ]
 
 
 def _case(
-    name: str, blocks: Blocks, inputs: Inputs, scale: Scale, folder: Path, *, encoded: int = 0, **options: str
+    name: str,
+    blocks: Blocks,
+    inputs: Inputs,
+    scale: Scale,
+    folder: Path,
+    *,
+    encoded: int = 0,
+    alone: bool = False,
+    **options: str,
 ) -> Case:
-    body = crosscut_way.request("all", blocks, inputs.music, scale.text, **options)
+    """`alone`: without music and voice-over."""
+    music, text = (None, None) if alone else (inputs.music, scale.text)
+    body = crosscut_way.request("all", blocks, music, text, **options)
     folder.mkdir(parents=True)
     settle()
     ours, report = crosscut_way.render(body, folder / "data", folder / "ours")
     assert (report["failed"], report["clips_encoded"]) == (0, encoded), report
     # No clip is in two of these, so that clips of every shape are among them.
     combinations = list(zip(*blocks, strict=True))[: scale.timed]
-    ffmpeg, moviepy = _others(combinations, inputs, scale, folder)
+    ffmpeg, moviepy = _others(combinations, inputs, scale, folder, keep="clip_sound" in options, alone=alone)
     total = prod(map(len, blocks))
     return Case(name, total, len(combinations), ours.wall, total * typical(ffmpeg).wall, total * typical(moviepy).wall)
 
@@ -84,14 +111,20 @@ def quality(inputs: Inputs, scale: Scale, folder: Path) -> list[Quality]:
 
 
 def _others(
-    combinations: Sequence[Sequence[Path]], inputs: Inputs, scale: Scale, folder: Path
+    combinations: Sequence[Sequence[Path]],
+    inputs: Inputs,
+    scale: Scale,
+    folder: Path,
+    *,
+    keep: bool = False,
+    alone: bool = False,
 ) -> tuple[list[Cost], list[Cost]]:
     """The same combinations with ffmpeg and with MoviePy."""
     frame, length = Format(*scale.frame, Fraction(30)), Fraction(3 * scale.seconds)
-    music, voice = inputs.music, inputs.voice
+    music, voice = (None, None) if alone else (inputs.music, inputs.voice)
     outputs = [[folder / f"{way} {number}.mp4" for number in range(len(combinations))] for way in ("ffmpeg", "moviepy")]
     ffmpeg = [
-        ffmpeg_way.render(clips, music, voice, frame, length, output)
+        ffmpeg_way.render(clips, music, voice, frame, length, output, keep=keep)
         for clips, output in zip(combinations, outputs[0], strict=True)
     ]
     return ffmpeg, fresh(moviepy_way.render_all, combinations, music, voice, scale.frame, outputs[1])

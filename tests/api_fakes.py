@@ -231,6 +231,7 @@ class FakeService:
             "clips_copied": 0,
             "clips_encoded": 0,
             "soundtracks_encoded": 0,
+            "loudness": None,
             "manifest_problem": None,
             "plan": record.plan,
             "passthrough": None,

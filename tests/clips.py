@@ -50,11 +50,12 @@ def make_clip(
     options: Mapping[str, str] | None = None,
     moov_first: bool = True,
     audio: bool = False,
+    hertz: float = 440.0,
     muxer: Mapping[str, str] | None = None,
 ) -> Path:
     """An H.264 MP4 whose frames are numbered from `first`; x264's defaults (B-frames, pyramid) unless `options` say.
 
-    `audio` adds a tone as long as the pictures, interleaved with them.
+    `audio` adds a tone of `hertz` as long as the pictures, interleaved with them.
     """
     rate = Fraction(fps)
     flags = {"movflags": "+faststart"} if moov_first else {}
@@ -73,7 +74,7 @@ def make_clip(
             out.mux(video.encode(picture))
         out.mux(video.encode(None))
         if tone is not None:
-            for sound in tone_frames(int(frames / rate * RATE)):
+            for sound in tone_frames(int(frames / rate * RATE), hertz=hertz):
                 out.mux(tone.encode(sound))
             out.mux(tone.encode(None))
     return path

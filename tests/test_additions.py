@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosscut.additions import Addition, extended, parse_addition
+from crosscut.bindings import Binding
+from crosscut.cuts import Cut, clip_key
 from crosscut.errors import RequestError
 from crosscut.fields import RequestLimits
-from crosscut.media import NO_TIME
+from crosscut.media import NO_TIME, Seconds
 from crosscut.request import Block, Line, Request, parse_request
 
 relaxed = settings(deadline=None, max_examples=100)
@@ -119,6 +123,29 @@ def test_sources_may_be_paths_on_the_command_line_only():
             "The line “Hello” is in this task already, with this voice; remove it.",
         ),
         (
+            {"video_blocks": {"hook": [{"url": links("h3")[0], "start": 1}] * 2}},
+            'video_blocks.hook[1] (h3) is in block "hook" already; remove it.',
+        ),
+        (
+            {"video_blocks": {"hook": [{"url": links("h3")[0], "volume": 2}]}},
+            (
+                'video_blocks.hook[0].volume has no effect in a task whose clip_sound is "mute"; remove it or make the '
+                'task with "clip_sound": "keep".'
+            ),
+        ),
+        (
+            {"text_to_speech": [{"text": "a", "block": "cta"}]},
+            'text_to_speech[0].block names "cta", which is not there; there are "hook", "body".',
+        ),
+        (
+            {"text_to_speech": [{"text": "a", "clip": "h3"}]},
+            'text_to_speech[0].clip names "h3", which is not there; there are "h1", "h2", "b1", "b2", "b3".',
+        ),
+        (
+            {"text_to_speech": [{"text": "Hello", "block": "hook"}] * 2},
+            "The line “Hello” is in this task already, with this voice; remove it.",
+        ),
+        (
             {"text_to_speech": [{"text": "a"}], "voice_blocks": {}},
             "text_to_speech and voice_blocks both say what to speak: send only one of them.",
         ),
@@ -140,6 +167,43 @@ def test_a_line_in_another_voice_and_a_clip_in_another_block_are_new():
     request = made(text_to_speech=[{"text": "Hello"}])
     body = {"text_to_speech": [{"text": "Hello", "voice": "Will"}], "video_blocks": {"body": links("h1")}}
     assert parse_addition(body, request).lines == (Line("Hello", "Will"),)
+
+
+def test_a_part_of_a_clip_is_another_clip():
+    part = {"url": links("h1")[0], "start": 1, "label": "later"}
+    (block,) = parse_addition({"video_blocks": {"hook": [part]}}, made()).blocks
+    assert block.clips == (clip_key(Cut(part["url"], Seconds(Fraction(1)), label="later")),)
+    loud = {"video_blocks": {"hook": [{**part, "volume": 2}]}}
+    assert parse_addition(loud, made(clip_sound="keep")).blocks
+
+
+def test_an_added_line_belongs_to_what_is_there_or_comes_with_it():
+    request = made(text_to_speech=[{"text": "Hello"}])
+    body = {
+        "video_blocks": {"body": links("new")},
+        "text_to_speech": [
+            {"text": "Hello", "block": "body"},
+            {"text": "b", "clip": "new"},
+            {"text": "c", "clip": links("h2")[0]},
+        ],
+    }
+    addition = parse_addition(body, request)
+    new, old = (links(name)[0] for name in ("new", "h2"))
+    assert addition.bindings == (Binding(1), Binding(None, new), Binding(None, old))
+    assert extended(request, addition).bindings == (None, *addition.bindings)
+    assert extended(request, parse_addition({"text_to_speech": [{"text": "b"}]}, request)).bindings == ()
+    bound = made(text_to_speech=[{"text": "Hello", "block": "hook"}])
+    assert extended(bound, parse_addition({"text_to_speech": [{"text": "b"}]}, bound)).bindings == (Binding(0), None)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "lines"),
+    [((), (2, 4)), ((None, None), (2, 4)), ((None, Binding(0)), (2, 4)), ((Binding(0), Binding(1)), (0, 4))],
+)
+def test_only_added_lines_that_are_drawn_are_all_that_is_drawn(bindings, lines):
+    request = request_of((2, 2), lines=2)
+    larger = extended(request, replace(adding((0, 0), lines=2), bindings=bindings))
+    assert [stage.lines for stage in larger.stages] == [(0, 2), lines]
 
 
 def test_a_selection_needs_to_know_how_many_of_the_new_combinations():
@@ -238,13 +302,19 @@ json_values = st.recursive(
     max_leaves=10,
 )
 fields = st.sampled_from(["video_blocks", "audio_blocks", "text_to_speech", "text_to_speach", "voice_blocks", "select"])
+cut_clips = st.fixed_dictionaries(
+    {"url": st.sampled_from(links("h1", "z"))}, optional={"start": st.integers(-1, 3), "label": st.text(max_size=3)}
+)
+names = json_values | st.sampled_from(["hook", "h1", "z"])
 shaped = st.fixed_dictionaries(
     {},
     optional={
         "video_blocks": st.dictionaries(
-            st.sampled_from(["hook", "body", "x\n"]), st.lists(json_values, max_size=3), max_size=2
+            st.sampled_from(["hook", "body", "x\n"]), st.lists(cut_clips | json_values, max_size=3), max_size=2
         ),
-        "text_to_speech": st.lists(st.fixed_dictionaries({"text": json_values}), max_size=2),
+        "text_to_speech": st.lists(
+            st.fixed_dictionaries({"text": json_values}, optional={"block": names, "clip": names}), max_size=2
+        ),
         "select": st.fixed_dictionaries({"count": st.integers(-1, 5)}),
     },
 )

@@ -54,6 +54,7 @@ def test_every_reference_leads_somewhere():
 def test_the_examples_are_requests_that_are_taken():
     request = parse_request(documents.REQUEST)
     assert parse_request(documents.SMALL_REQUEST).task_name
+    assert all(parse_request(documents.OWN_SOUND).bindings)
     assert parse_addition(documents.ADDITION, request).blocks
     for name, example in DOCUMENT["paths"]["/process_media"]["post"]["requestBody"]["content"]["application/json"][
         "examples"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from crosscut.blend import EDGE, Levels, mixed, plan_levels
+from crosscut.blend import EDGE, MOST_GAIN, ClipLevel, Heard, Levels, VoiceLevel, mixed, plan_levels
 from crosscut.ducking import ATTACK, CELL, RISE
-from crosscut.loudness import Signal, decibels, measure
+from crosscut.loudness import Signal, decibels, measure, ratio
 from crosscut.media import AAC_FRAME, USUAL_MIX, MixSettings, Seconds
 from crosscut.pcm import Sound
-from sounds import RATE, speech, tune
-from test_mix import Studio, decoded, loudness, mix_of, play, true_peak, units_of
+from sounds import RATE, speech, tune, write_pcm
+from test_mix import Studio, decoded, levels, loudness, mix_of, play, true_peak, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ def test_the_voice_is_as_loud_with_music_as_without(tmp_path: Path, gain: float,
     voice, settings = talk((0.2, 3)), MixSettings(voice_gain=gain, music_gain=music_gain)
     both = Studio(tmp_path / "both", tune(8), voice, settings)
     alone = Studio(tmp_path / "alone", None, voice, settings)
-    assert both.levels.voice == alone.levels.voice
+    assert both.levels.voices == alone.levels.voices
     part = np.tile(voice[:, : 3 * RATE], (2, 1))
     shares = [share_of(part, whole_body(studio, 8 * RATE, -6)[:, : 3 * RATE]) for studio in (both, alone)]
     assert shares[0] == pytest.approx(shares[1], abs=0.15)
@@ -133,9 +134,8 @@ def test_the_voice_begins_when_it_shall_and_the_music_makes_room_before(tmp_path
     first = int(np.argmax(np.fft.irfft(spectrum, body.shape[1])))
     assert first == round(start * RATE)
     part = np.tile(voice, (2, 1))
-    assert studio.levels.voice is not None
     found = share_of(part, body[:, first : first + voice.shape[1]])
-    assert found == pytest.approx(studio.levels.voice - 8, abs=0.1)
+    assert found == pytest.approx(studio.levels.voices[0].gain - 8, abs=0.1)
     level = music_in_mix(tmp_path, 9, voice, settings)
     word, fall = round(start * 50), ATTACK * CELL * 50 // RATE
     assert level[1 : word - fall - 1] == pytest.approx(float(level[-10]), abs=0.01)
@@ -194,17 +194,16 @@ def test_no_fade_ever_touches_the_voice(tmp_path: Path) -> None:
         (plan,) = studio.tails([samples])
         end = play(plan)[:, RATE // 2 + voice.shape[1] - RATE // 2 :][:, : RATE // 2 - EDGE]
         part = np.tile(voice[:, -RATE // 2 : -EDGE], (2, 1))
-        assert studio.levels.voice is not None
-        assert share_of(part, end) == pytest.approx(studio.levels.voice - 6, abs=0.15)
+        assert share_of(part, end) == pytest.approx(studio.levels.voices[0].gain - 6, abs=0.15)
 
 
 @pytest.mark.parametrize("target", [-16.0, -23.0])
 def test_another_target_is_met_and_keeps_the_distances(tmp_path: Path, target: float) -> None:
     usual, other = (MixSettings(loudness=wanted) for wanted in (-14.0, target))
     music, voice = tune(8), speech(4)
-    levels = [Studio(tmp_path / f"{n}", music, voice, each).levels for n, each in enumerate((usual, other))]
-    for part in ("music", "voice", "alone"):
-        assert getattr(levels[1], part) - getattr(levels[0], part) == pytest.approx(target + 14)
+    planned = [Studio(tmp_path / f"{n}", music, voice, each).levels for n, each in enumerate((usual, other))]
+    gains = [np.array([each.music, each.alone, each.voices[0].gain]) for each in planned]
+    assert gains[1] - gains[0] == pytest.approx(target + 14)
     for plan, signal in Studio(tmp_path / "studio", music, voice, other).soundtracks([5 * RATE, 9 * RATE]):
         assert plan.loudness == pytest.approx(target, abs=0.5)
         assert loudness(signal) == pytest.approx(target, abs=0.5)
@@ -224,23 +223,23 @@ def test_without_a_target_everything_is_as_loud_as_it_came(tmp_path: Path) -> No
 def test_without_a_target_the_voice_stays_and_the_music_goes_under_it() -> None:
     off = MixSettings(loudness=None)
     voice = Sound(RATE, -20.0, -3.0)
-    assert plan_levels(Sound(RATE, -9.0, -0.5), voice, off) == Levels(-25.0, 0.0, 0.0)
-    assert plan_levels(Sound(RATE, -40.0, -20.0), voice, off) == Levels(0.0, 0.0, 0.0)
-    assert plan_levels(None, voice, MixSettings(loudness=None, voice_gain=-3)) == Levels(None, -3.0, None)
+    assert levels(Sound(RATE, -9.0, -0.5), voice, off) == Levels(-25.0, 0.0, (VoiceLevel(0.0),))
+    assert levels(Sound(RATE, -40.0, -20.0), voice, off) == Levels(0.0, 0.0, (VoiceLevel(0.0),))
+    assert levels(None, voice, MixSettings(loudness=None, voice_gain=-3)) == Levels(None, None, (VoiceLevel(-3.0),))
 
 
 def test_under_speech_the_music_is_never_louder_than_alone() -> None:
     settings = MixSettings(voice_gain=6, music_gain=-2)
-    levels = plan_levels(Sound(RATE, -9.0, -0.5), Sound(RATE, -20.0, -3.0), settings)
-    assert levels.music == levels.alone == -5
+    planned = levels(Sound(RATE, -9.0, -0.5), Sound(RATE, -20.0, -3.0), settings)
+    assert planned.music == planned.alone == -5
 
 
-def test_times_count_in_whole_samples_and_only_for_who_has_a_use_for_them() -> None:
-    settings = MixSettings(voice_start=seconds("0.10001"), fade_in=seconds(2))
+def test_the_fade_in_counts_in_whole_samples_and_is_of_the_music_alone() -> None:
+    settings = MixSettings(fade_in=seconds("2.00001"))
     music, voice = Sound(RATE, -9.0, -0.5), Sound(RATE, -20.0, -3.0)
-    assert plan_levels(music, None, settings) == Levels(-5.0, None, -5.0, 0, 2 * RATE)
-    assert plan_levels(None, voice, settings) == Levels(None, 6.0, None, 4_800)
-    assert plan_levels(music, voice, settings) == Levels(-19.0, 6.0, -5.0, 4_800, 2 * RATE)
+    assert levels(music, None, settings) == Levels(-5.0, -5.0, fade_in=2 * RATE)
+    assert levels(None, voice, settings) == Levels(None, None, (VoiceLevel(6.0),))
+    assert levels(music, voice, settings) == Levels(-19.0, -5.0, (VoiceLevel(6.0),), fade_in=2 * RATE)
 
 
 def test_a_line_that_says_nothing_leaves_the_music_alone(tmp_path: Path) -> None:
@@ -307,3 +306,83 @@ def test_nothing_clicks_at_loops_joins_and_ends(tmp_path: Path, sound: Any, fade
     joins = [plan.body_frames * AAC_FRAME - AAC_FRAME, samples - round(fade * RATE), 0, samples]
     assert roughness(mix_of(studio), [*seams, 0]) < BOUND
     assert roughness(play(plan), [*seams, *joins]) < BOUND
+
+
+CLIP = Sound(5 * RATE, -20.0, -3.0)
+
+
+def test_clips_come_to_the_target_and_go_under_the_voices_that_are_spoken_in_them() -> None:
+    voices = [(Sound(RATE, -24.0, -9.0), 6 * RATE)]
+    clips = [Heard(CLIP, 0, 5 * RATE), Heard(CLIP, 5 * RATE, 3 * RATE, -6.0), Heard(CLIP, 8 * RATE, RATE)]
+    planned = plan_levels(None, voices, clips)
+    assert planned.voices == (VoiceLevel(10.0, 6 * RATE),)
+    assert planned.clips == (
+        ClipLevel(6.0, 6.0, 0, 5 * RATE),
+        ClipLevel(0.0, -14.0, 5 * RATE, 3 * RATE),
+        ClipLevel(6.0, 6.0, 8 * RATE, RATE),
+    )
+    quiet = MixSettings(loudness=None, music_gain=-10)
+    assert plan_levels(None, voices, clips[1:2], quiet).clips == (ClipLevel(-6.0, -20.0, 5 * RATE, 3 * RATE),)
+
+
+def test_music_lies_under_clips_as_under_a_voice() -> None:
+    music = Sound(RATE, -9.0, -0.5)
+    planned = plan_levels(music, [], [Heard(CLIP, 0, RATE)], MixSettings(music_gain=-10))
+    assert (planned.music, planned.alone) == (-15.0, -5.0)
+    soft = Sound(RATE, -50.0, -40.0)
+    planned = plan_levels(music, [], [Heard(CLIP, 0, RATE), Heard(soft, RATE, RATE)])
+    assert planned.music == -5.0 - 14 - (50 - 14 - MOST_GAIN)
+
+
+def test_all_can_be_lifted_until_the_least_lifted_clip_is_at_the_cap() -> None:
+    soft = Sound(RATE, -50.0, -40.0)
+    assert plan_levels(None, [], [Heard(soft, 0, RATE)]).highest == 0
+    assert plan_levels(None, [], [Heard(soft, 0, RATE), Heard(CLIP, RATE, RATE)]).highest == MOST_GAIN - 6
+    assert plan_levels(soft, [(CLIP, 0)]).highest == 0
+    assert plan_levels(None).highest == MOST_GAIN
+
+
+def test_levels_reach_a_child_as_they_are() -> None:
+    planned = plan_levels(CLIP, [(CLIP, 7)], [Heard(CLIP, 3, 9, -1.0)], MixSettings(fade_in=seconds(1)))
+    assert Levels.of(json.loads(json.dumps(planned.arguments()))) == planned
+    came = planned.as_they_came
+    gains = [came.music, came.alone, came.voices[0].gain, came.clips[0].gain, came.clips[0].under]
+    assert (gains, came.fade_in, came.clips[0].start) == ([0.0] * 5, 0, 3)
+
+
+def test_the_sound_of_a_clip_has_soft_edges_and_ends_with_its_picture(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "clip", np.full((2, 3 * RATE), 0.5, np.float32))
+    with path.open("rb") as file:
+        heard = mixed([file], Levels(None, None, (), (ClipLevel(0.0, 0.0, 1_000, RATE),)))(0, 2 * RATE)
+    assert not heard[:, :1_000].any()
+    assert not heard[:, RATE + 1_000 :].any()
+    assert np.abs(np.diff(heard)).max() < 0.01
+    assert (heard[:, 1_000 + EDGE : RATE + 1_000 - EDGE] == 0.5).all()
+
+
+def test_several_voices_are_each_heard_at_their_place(tmp_path: Path) -> None:
+    lines = [speech(1, seed=1), speech(1.5, seed=2)]
+    paths = [write_pcm(tmp_path / str(number), line) for number, line in enumerate(lines)]
+    with paths[0].open("rb") as first, paths[1].open("rb") as second:
+        heard = mixed([first, second], Levels(None, None, (VoiceLevel(0.0, RATE), VoiceLevel(-6.0, 3 * RATE))))(
+            0, 6 * RATE
+        )
+    for line, start, gain in ((lines[0], RATE, 1.0), (lines[1], 3 * RATE, ratio(-6))):
+        part = heard[:, start + EDGE :][:, : line.shape[1] - 2 * EDGE]
+        assert np.allclose(part, gain * line[:, EDGE:-EDGE], atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [2 * RATE, 5 * RATE // 2])
+def test_a_clip_makes_room_for_what_is_said_in_it_alone(tmp_path: Path, start: int) -> None:
+    """Up to its last sample, and not for what is said before and after."""
+    paths = [write_pcm(tmp_path / name, sound) for name, sound in (("line", speech(1)), ("clip", pip(3)))]
+    clips = (ClipLevel(0.0, -14.0, 0, 3 * RATE), ClipLevel(0.0, -14.0, 3 * RATE, 3 * RATE))
+    wanted = Levels(None, None, (VoiceLevel(-200.0, start),), clips)
+    with paths[0].open("rb") as line, paths[1].open("rb") as first, paths[1].open("rb") as second:
+        level = level_of_pip(mixed([line, first, second], wanted)(0, 6 * RATE))
+    alone, over = level[20], (start + RATE - 3 * RATE) // 960
+    assert level[start // 960 + 1 : 149] - alone == pytest.approx(-14, abs=0.1)
+    if over > 0:
+        assert level[151 : 149 + over] - alone == pytest.approx(-14, abs=0.1)
+    else:
+        assert level[151:298] - alone == pytest.approx(0, abs=0.1)

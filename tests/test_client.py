@@ -31,7 +31,7 @@ def status(version, state="running", **more):
         "id": "job_1", "task_name": "spring", "state": state, "version": version, "total": 8, "succeeded": made,
         "made": made, "kept": 0, "failed": 0, "seconds": 1.5, "notes": [], "errors": [], "destination": "videos",
         "folder": "spring", "clips_encoded": 1, "clips_copied": 2, "voice_over_characters": 0,
-        "cost": {"currency": "USD", "voice_over": 0.0}, "manifest_problem": None,
+        "cost": {"currency": "USD", "voice_over": 0.0}, "loudness": None, "manifest_problem": None,
         "created_at": "2026-11-22T10:00:00Z",
         "stages": {"fetch": {"done": 0, "total": 0, "failed": 0}, "deliver": {"done": made, "total": 8, "failed": 0}},
     } | more  # fmt: skip
@@ -545,6 +545,27 @@ def test_a_server_that_stays_busy_is_not_waited_for(project, server, capsys, mon
 def test_no_request_is_too_odd_for_uploads(body, tmp_path):
     with contextlib.suppress(RequestError):
         assert with_uploads(body, tmp_path, lambda _path: "source:x") == body
+
+
+def test_paths_are_uploaded_wherever_they_stand(tmp_path):
+    body = {
+        "task_name": "t",
+        "video_blocks": {"a": ["1.mp4", {"url": "2.mp4", "start": 1}, "https://example.com/3.mp4"]},
+        "audio_blocks": {"m": [{"url": "m.mp3", "start": 2}, "1.mp4"]},
+        "text_to_speech": [{"text": "Hi", "clip": "2.mp4"}, {"text": "Ho"}],
+    }
+    sent = []
+
+    def upload(path):
+        sent.append(path.name)
+        return f"source:{len(sent):064x}"
+
+    made = json.loads(with_uploads(json.dumps(body).encode(), tmp_path, upload))
+    assert sent == ["1.mp4", "2.mp4", "m.mp3"]
+    one, two, music = (f"source:{number:064x}" for number in (1, 2, 3))
+    assert made["video_blocks"] == {"a": [one, {"url": two, "start": 1}, "https://example.com/3.mp4"]}
+    assert made["audio_blocks"] == {"m": [{"url": music, "start": 2}, one]}
+    assert made["text_to_speech"] == [{"text": "Hi", "clip": two}, {"text": "Ho"}]
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,12 @@ def test_a_job_goes_through_all_kinds_of_units(house):
     result, batch = house.through(job)
     assert batch.failure is None
     assert [output.index for output in batch.outputs] == [1, 2]
-    assert house.do("manifest", job).result == {"problem": None}
+    told = house.do("manifest", job).result
+    loudness = [output.loudness for output in batch.outputs]
+    assert told["problem"] is None
+    assert told["loudness"]["after"] == [min(loudness), max(loudness)]
+    assert told["loudness"]["true_peak"] == max(output.true_peak for output in batch.outputs)
+    assert told["loudness"]["before"][0] == min(output.loudness_before for output in batch.outputs)
     rows = house.manifest()
     assert [row["clips"] for row in rows] == [["a.mp4", "c.mp4"], ["b.mp4", "c.mp4"]]
     for row, output in zip(rows, batch.outputs, strict=True):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscut.ducking import ATTACK, CELL, HOLD, PAUSE, RISE, SOFT, Ducking, powers, talking
+from crosscut.ducking import ATTACK, CELL, HOLD, PAUSE, RISE, SOFT, Ducking, Speech, powers, talking, together
 from crosscut.loudness import Signal, ratio
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_music_is_never_louder_than_alone_nor_lower_than_under_speech(
     runs: list[tuple[int, int]], depth: float, start: int
 ) -> None:
     said = cells(runs)
-    gain = Ducking(said, depth, start).gain(start - RATE, start + len(said) * CELL + 10 * RATE)
+    gain = Ducking(Speech(start, said), depth).gain(start - RATE, start + len(said) * CELL + 10 * RATE)
     assert gain.max() <= 0
     assert gain.min() >= -depth - 1e-9
     assert gain[0] == 0
@@ -67,7 +67,7 @@ def test_music_is_never_louder_than_alone_nor_lower_than_under_speech(
 @given(RUNS, DEPTHS, STARTS)
 def test_music_is_all_the_way_down_under_every_word(runs: list[tuple[int, int]], depth: float, start: int) -> None:
     said = cells(runs)
-    gain = Ducking(said, depth, start).gain(start, start + len(said) * CELL)
+    gain = Ducking(Speech(start, said), depth).gain(start, start + len(said) * CELL)
     assert np.abs(gain[np.repeat(said, CELL)] + depth).max(initial=0) < 1e-9
 
 
@@ -77,7 +77,9 @@ def test_music_never_rises_faster_than_the_slope_and_only_falls_before_a_word(
     runs: list[tuple[int, int]], depth: float, start: int
 ) -> None:
     said = cells(runs)
-    change = np.diff(Ducking(said, depth, start).gain(start - RATE, start + len(said) * CELL + 10 * RATE)) * RATE
+    change = (
+        np.diff(Ducking(Speech(start, said), depth).gain(start - RATE, start + len(said) * CELL + 10 * RATE)) * RATE
+    )
     assert change.max() <= RISE * (1 + 1e-6)
     assert change.min() >= -depth / ((ATTACK - SOFT) * CELL / RATE)
     falls = np.flatnonzero(change < -1e-6) - RATE
@@ -90,14 +92,14 @@ def test_music_never_rises_faster_than_the_slope_and_only_falls_before_a_word(
 @settings(deadline=None, max_examples=30)
 @given(RUNS, DEPTHS, st.lists(st.integers(0, 5 * RATE), min_size=1, max_size=4))
 def test_parts_are_parts_of_the_same(runs: list[tuple[int, int]], depth: float, cuts: list[int]) -> None:
-    ducked = Ducking(cells(runs), depth, 321)
+    ducked = Ducking(Speech(321, cells(runs)), depth)
     places = sorted({0, *cuts, 6 * RATE})
     parts = [ducked.gain(start, stop) for start, stop in pairwise(places)]
     assert np.array_equal(np.concatenate(parts), ducked.gain(0, 6 * RATE))
 
 
 def test_music_comes_back_at_its_slope_once_the_last_word_is_over() -> None:
-    gain = Ducking(cells([(50, 100)]), 14).gain(0, 5 * RATE)
+    gain = Ducking(Speech(0, cells([(50, 100)])), 14).gain(0, 5 * RATE)
     over = round(1.5 * RATE)
     assert gain[over + HOLD * CELL - CELL] == pytest.approx(-14)
     half = over + HOLD * CELL + round(7 / RISE * RATE)
@@ -106,8 +108,8 @@ def test_music_comes_back_at_its_slope_once_the_last_word_is_over() -> None:
 
 
 def test_without_a_word_or_a_distance_nothing_is_changed() -> None:
-    assert not Ducking(cells([]), 14).gain(0, RATE).any()
-    assert not Ducking(cells([(0, 100)]), 0).gain(0, RATE).any()
+    assert not Ducking(Speech(0, cells([])), 14).gain(0, RATE).any()
+    assert not Ducking(Speech(0, cells([(0, 100)])), 0).gain(0, RATE).any()
 
 
 @pytest.mark.parametrize("level", [ratio(-46), ratio(-20), ratio(-6)])
@@ -138,3 +140,47 @@ def test_silence_is_no_speech(samples: int) -> None:
 
 def test_a_word_in_a_long_silence_is_heard_as_one() -> None:
     assert heard(words((30, 0.3)))[0] == pytest.approx((30, 30.3), abs=0.04)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(STARTS, RUNS), min_size=1, max_size=3))
+def test_several_voices_are_heard_where_each_of_them_is(spoken: list[tuple[int, list[tuple[int, int]]]]) -> None:
+    speeches = [Speech(start, cells(runs)) for start, runs in spoken]
+    both = together(speeches)
+    for each in speeches:
+        gain = Ducking(both, 12).gain(each.start, each.start + len(each.cells) * CELL)
+        assert np.abs(gain[np.repeat(each.cells, CELL)] + 12).max(initial=0) < 1e-9
+    quiet = np.flatnonzero(~both.cells)
+    heard = [
+        each.within(both.start + cell * CELL, both.start + (cell + 1) * CELL) for each in speeches for cell in quiet
+    ]
+    assert not any(each.cells.any() for each in heard)
+
+
+def test_one_voice_alone_is_what_it_was() -> None:
+    speech = Speech(321, talking(powers(words((1.5, 1), (2, 0.5)))))
+    alone = together([speech])
+    assert alone.start == 321
+    assert np.array_equal(alone.cells, speech.cells)
+
+
+def test_a_short_pause_between_two_voices_is_one_within_a_sentence() -> None:
+    first, second = Speech(0, np.ones(100, np.bool_)), Speech(150 * CELL + 7, np.ones(100, np.bool_))
+    assert together([first, second]).cells.all()
+    late = Speech((200 + PAUSE) * CELL, np.ones(100, np.bool_))
+    assert not together([first, late]).cells[100 : 200 + PAUSE].any()
+
+
+@settings(deadline=None, max_examples=60)
+@given(STARTS, RUNS, STARTS, st.integers(0, 3 * RATE))
+def test_a_part_of_speech_is_what_is_said_then(
+    start: int, runs: list[tuple[int, int]], first: int, length: int
+) -> None:
+    speech = Speech(start, cells(runs))
+    part = speech.within(first, first + length)
+    whole = np.repeat(speech.cells, CELL)
+    there = np.flatnonzero(whole) + start
+    found = np.flatnonzero(np.repeat(part.cells, CELL)) + part.start
+    asked = there[(there >= first) & (there < first + length)]
+    assert set(asked) <= set(found) <= set(there)
+    assert len(found) < len(asked) + 2 * CELL

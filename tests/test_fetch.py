@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from crosscut.artifacts import Artifacts, Lease
 from crosscut.errors import FetchError, StorageError
 from crosscut.fetch import Fetcher, FetchLimits, Source
+from crosscut.links import Endpoints, ObjectName
 from crosscut.sniff import looks_like
 
 if TYPE_CHECKING:
@@ -779,3 +780,366 @@ def test_a_full_disk_is_a_storage_error(store: Artifacts, server: RawServer, tmp
         fetcher.fetch(server.url())
     assert caught.value.code == "disk_full"
     assert len(server.requests) == 2, "once more after eviction"
+
+
+FILE_ID = "1aB_cd-EF23456789"
+DRIVE_LINK = f"https://drive.google.com/file/d/{FILE_ID}/view"
+DRIVE_QUERY = f"/download?id={FILE_ID}&export=download&confirm=t"
+DROPBOX_LINK = "https://www.dropbox.com/scl/fi/xy/My%20clip.mp4"
+WARNING = b"""<!DOCTYPE html><title>Google Drive - Virus scan warning</title>
+<form id="download-form" action="/elsewhere">
+<input type="hidden" name="confirm" value="t"><input type="hidden" name="uuid" value="u-1"></form>"""
+QUOTA = b"<html><title>Google Drive - Quota exceeded</title>"
+HTML = "text/html; charset=utf-8"
+
+
+class Keys:
+    """Signs for `answers`, one URL after the other, the last for ever."""
+
+    def __init__(self, *answers: str | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, str | None]] = []
+
+    def sign(self, name: ObjectName, region: str | None) -> str | None:
+        self.asked.append((str(name), region))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def standing_in(store: Artifacts, server: RawServer, source: str, keys: Keys | None = None) -> Source:
+    """Fetch as another job would, with the server in place of every service."""
+    at = server.url("")
+    endpoints = Endpoints(drive=at, dropbox=at, gs=f"{at}/gs", s3=f"{at}/s3")
+    allow = frozenset({("127.0.0.1", server.port)})
+    with store.lease() as lease:
+        fetcher = Fetcher(lease, replace(QUICK, trust=0), allow, endpoints=endpoints, signer=keys)
+        return fetcher.fetch(source)
+
+
+def not_had(
+    store: Artifacts, server: RawServer, source: str, code: str, said: str, keys: Keys | None = None
+) -> FetchError:
+    with pytest.raises(FetchError) as caught:
+        standing_in(store, server, source, keys)
+    error = caught.value
+    assert (error.code, error.public[-1], "\n" in error.public) == (code, ".", False)
+    assert said in error.public
+    for text in (error.public, error.detail, repr(error), repr(error.__cause__)):
+        assert "CANARY" not in text
+    return error
+
+
+def asked(server: RawServer) -> list[str]:
+    return [request.text.split(" ", 2)[1] for request in server.requests]
+
+
+@pytest.mark.parametrize(
+    ("link", "wanted", "label", "filename"),
+    [
+        (f"{DRIVE_LINK}?usp=sharing", DRIVE_QUERY, DRIVE_LINK, "My clip.mp4"),
+        (f"https://drive.google.com/open?id={FILE_ID}", DRIVE_QUERY, "https://drive.google.com/open", "My clip.mp4"),
+        (
+            f"{DRIVE_LINK}?resourcekey=CANARY",
+            f"{DRIVE_QUERY}&resourcekey=CANARY",
+            DRIVE_LINK,
+            "My clip.mp4",
+        ),
+        (
+            f"{DROPBOX_LINK}?rlkey=CANARY&dl=0",
+            "/scl/fi/xy/My%20clip.mp4?rlkey=CANARY&dl=1",
+            DROPBOX_LINK.replace("%20", " "),
+            None,
+        ),
+        ("gs://my_bucket/a/My clip.mp4", "/gs/my_bucket/a/My%20clip.mp4", "gs://my_bucket/a/My clip.mp4", None),
+        ("S3://bucket/a+b.mp4", "/s3/bucket/a%2Bb.mp4", "s3://bucket/a+b.mp4", None),
+    ],
+)
+def test_share_links_and_object_names_lead_to_the_file(
+    store: Artifacts, server: RawServer, link: str, wanted: str, label: str, filename: str | None
+) -> None:
+    server.handler = lambda request: request.send(
+        "200 OK", MEDIA, ETag='"v1"', Content_Disposition="attachment; filename*=UTF-8''My%20clip.mp4"
+    )
+    source = standing_in(store, server, link)
+    assert (source.sha256, source.label, source.filename) == (sha256(MEDIA), label, filename)
+    server.handler = lambda request: request.send("304 Not Modified")
+    again = standing_in(store, server, link)
+    assert (again.sha256, again.note, again.filename) == (sha256(MEDIA), None, filename)
+    assert asked(server) == [wanted] * 2
+    assert server.requests[1].header("If-None-Match") == '"v1"'
+
+
+def test_another_link_is_called_as_its_server_says_where_it_has_no_name(fetcher: Fetcher, server: RawServer) -> None:
+    server.handler = lambda request: request.send("200 OK", MEDIA, Content_Disposition='inline; filename="a/b.mp4"')
+    assert fetcher.fetch(server.url("/get?id=1")).filename == "b.mp4"
+    assert fetcher.fetch(server.url("/clip.mp4")).filename is None
+
+
+def test_other_spellings_of_a_share_link_are_the_same_source(store: Artifacts, server: RawServer) -> None:
+    at = server.url("")
+    links = [DRIVE_LINK, f"https://drive.google.com/uc?export=download&id={FILE_ID}", f"{DRIVE_LINK}?usp=drive_link"]
+    with store.lease() as lease:
+        endpoints = Endpoints(drive=at, dropbox=at)
+        fetcher = Fetcher(lease, QUICK, frozenset({("127.0.0.1", server.port)}), endpoints=endpoints)
+        assert len({fetcher.fetch(link).path for link in links}) == 1
+        assert len(server.requests) == 1
+        fetcher.fetch(f"{DRIVE_LINK}?resourcekey=k")
+        assert len(server.requests) == 2
+        for query in ("?rlkey=k&dl=0", "?dl=1&rlkey=k", "?rlkey=k&st=x"):
+            fetcher.fetch(DROPBOX_LINK + query)
+        assert len(server.requests) == 3
+
+
+def test_the_warning_of_drive_is_passed_also_when_the_download_is_resumed(store: Artifacts, server: RawServer) -> None:
+    def answer(request: Request) -> None:
+        if "uuid=u-1" in request.text:
+            cut_after(300_000)(request)
+        else:
+            request.send("200 OK", WARNING, Content_Type=HTML, Content_Length=len(WARNING))
+
+    server.handler = answer
+    assert standing_in(store, server, DRIVE_LINK).sha256 == sha256(MEDIA)
+    assert asked(server) == [DRIVE_QUERY, f"{DRIVE_QUERY}&uuid=u-1"] * 2
+    assert server.requests[3].range_start() == 300_000
+    server.handler = lambda request: request.send("200 OK", WARNING, Content_Type=HTML)
+    not_had(store, server, f"{DRIVE_LINK}?resourcekey=x", "not_media", "stays behind a warning of Google Drive")
+    assert len(server.requests) == 4 + 2
+
+
+def sign_in(request: Request) -> None:
+    """Lead to a page that asks who one is, as Drive and Dropbox do for what is not shared."""
+    if "/signin" in request.text:
+        request.send("200 OK", b"<!doctype html><title>Sign in</title>" + b" " * 100_000, Content_Type=HTML)
+    else:
+        request.send("302 Found", Location="/signin?continue=CANARY", Content_Length=0)
+
+
+@pytest.mark.parametrize(
+    ("link", "handler", "code", "said", "note"),
+    [
+        (DRIVE_LINK, sign_in, "not_permitted", "share it with anyone who has the link", "needs permission now"),
+        (
+            DRIVE_LINK,
+            lambda request: request.send("403 No", b"<html>", Content_Type=HTML),
+            "not_permitted",
+            "is not given to everyone by Google Drive: share it",
+            "needs permission now",
+        ),
+        (
+            DRIVE_LINK,
+            lambda request: request.send("200 OK", QUOTA, Content_Type=HTML, Content_Length=len(QUOTA)),
+            "quota_exceeded",
+            "was downloaded too often of late, says Google Drive",
+            "was downloaded too often of late",
+        ),
+        (DRIVE_LINK, lambda request: request.send("404 No", QUOTA), "not_found", "was not found", "is not there any"),
+        (
+            f"{DROPBOX_LINK}?rlkey=CANARY",
+            sign_in,
+            "not_permitted",
+            "is not given to everyone by Dropbox: share it with anyone who has the link",
+            "needs permission now",
+        ),
+        (
+            f"{DROPBOX_LINK}?rlkey=CANARY",
+            lambda request: request.send("401 Who"),
+            "not_permitted",
+            "by Dropbox: share it",
+            "needs permission now",
+        ),
+    ],
+)
+def test_a_file_that_is_not_shared_says_what_to_do_and_a_copy_of_it_is_used(
+    store: Artifacts, server: RawServer, link: str, handler: Handler, code: str, said: str, note: str
+) -> None:
+    server.handler = handler
+    error = not_had(store, server, link, code, said)
+    assert not error.retryable
+    server.handler = lambda request: request.send("200 OK", MEDIA)
+    standing_in(store, server, link)
+    server.handler = handler
+    source = standing_in(store, server, link)
+    assert source.note is not None
+    assert note in source.note
+    assert "CANARY" not in source.note
+
+
+def test_an_endless_page_is_not_read_to_its_end(store: Artifacts, server: RawServer) -> None:
+    def answer(request: Request) -> None:
+        request.send("200 OK", Content_Type=HTML)
+        while not server.closing.is_set():
+            request.peer.sendall(b" " * 65_536)
+
+    server.handler = answer
+    not_had(store, server, DRIVE_LINK, "not_permitted", "share it with anyone who has the link")
+
+
+def test_a_folder_or_a_bad_name_is_refused_before_anything_is_asked(store: Artifacts, server: RawServer) -> None:
+    not_had(store, server, f"https://drive.google.com/drive/folders/{FILE_ID}", "not_a_file", "is a folder of Google")
+    not_had(store, server, "gs://../x", "bad_url", "names a bucket")
+    not_had(store, server, "s3://u:CANARY@bucket/x", "credentials_in_url", "holds a user name")
+    not_had(store, server, "gs://bucket/x?sig=CANARY", "bad_url", "holds ? or #")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("source", ["gs://bucket/clip.mp4", "s3://bucket/clip.mp4"])
+def test_an_object_is_resumed_and_limited_as_any_source(store: Artifacts, server: RawServer, source: str) -> None:
+    server.handler = cut_after(200_000)
+    assert standing_in(store, server, source).sha256 == sha256(MEDIA)
+    assert [request.range_start() for request in server.requests] == [0, 200_000, 400_000]
+    server.handler = lambda request: request.send("200 OK", Content_Length=1_000_001)
+    not_had(store, server, f"{source}2", "source_too_large", f"{source}2 is larger")
+    server.handler = lambda request: request.send("404 No")
+    not_had(store, server, f"{source}3", "not_found", f"{source}3 was not found (HTTP 404)")
+
+
+@pytest.mark.parametrize(
+    ("source", "variable"),
+    [("gs://bucket/a.mp4", "GOOGLE_APPLICATION_CREDENTIALS"), ("s3://bucket/a.mp4", "AWS_ACCESS_KEY_ID")],
+)
+@pytest.mark.parametrize("keys", [None, Keys(None)], ids=["no signer", "no credentials"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_private_object_without_credentials_says_what_to_share_or_set(
+    store: Artifacts, server: RawServer, source: str, variable: str, keys: Keys | None, status: int
+) -> None:
+    server.handler = lambda request: request.send(f"{status} No", b"<Error>", Content_Type="application/xml")
+    error = not_had(store, server, source, "not_permitted", variable, keys)
+    assert f"{source} is not public, or not there (HTTP {status}): let everyone read it, or set" in error.public
+    assert len(server.requests) == 1
+
+
+def signed_only(handler: Handler) -> Handler:
+    return lambda request: handler(request) if "Signature=CANARY" in request.text else request.send("403 Forbidden")
+
+
+def signed(server: RawServer, number: int = 1) -> str:
+    return server.url(f"/private/a.mp4?X-Amz-Signature=CANARY{number}")
+
+
+def everything_under(folder: Path) -> bytes:
+    return b"".join(bytes(path) + (path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("source", ["gs://bucket/a.mp4", "s3://bucket/a.mp4"])
+def test_a_private_object_is_signed_for_and_known_by_its_name_alone(
+    store: Artifacts, server: RawServer, source: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "httpx2")  # as open_toolbox does
+    caplog.set_level("DEBUG")
+    server.handler = signed_only(lambda request: request.send("200 OK", MEDIA, ETag='"v1"'))
+    keys = Keys(signed(server, 1), signed(server, 2))
+    first = standing_in(store, server, source, keys)
+    assert (first.label, first.sha256, first.filename, first.note) == (source, sha256(MEDIA), None, None)
+    assert asked(server) == [f"/{source[:2]}/bucket/a.mp4", "/private/a.mp4?X-Amz-Signature=CANARY1"]
+    server.handler = signed_only(lambda request: request.send("304 Not Modified"))
+    second = standing_in(store, server, source, keys)
+    assert (second.sha256, second.note) == (first.sha256, None)
+    assert server.requests[3].header("If-None-Match") == '"v1"'
+    assert keys.asked == [(source, None)] * 2
+    assert "CANARY" not in f"{first}{second}{caplog.text}"
+    assert b"CANARY" not in everything_under(tmp_path)
+
+
+def test_a_public_object_is_not_signed_for(store: Artifacts, server: RawServer) -> None:
+    keys = Keys(signed(server))
+    assert standing_in(store, server, "gs://bucket/a.mp4", keys).sha256 == sha256(MEDIA)
+    assert keys.asked == []
+
+
+def test_every_try_is_signed_for_anew(store: Artifacts, server: RawServer) -> None:
+    server.handler = signed_only(cut_after(200_000))
+    keys = Keys(*(signed(server, number) for number in range(1, 4)))
+    assert standing_in(store, server, "s3://bucket/a.mp4", keys).sha256 == sha256(MEDIA)
+    assert asked(server)[1:] == [f"/private/a.mp4?X-Amz-Signature=CANARY{number}" for number in range(1, 4)]
+    assert [request.range_start() for request in server.requests] == [0, 0, 200_000, 400_000]
+
+
+def test_s3_tells_the_region_to_sign_for(store: Artifacts, server: RawServer) -> None:
+    def answer(request: Request) -> None:
+        if "CANARY2" in request.text:
+            request.send("200 OK", MEDIA)
+        elif "CANARY1" in request.text:
+            request.send("400 Bad Request", x_amz_bucket_region="eu-south-2")
+        else:
+            request.send("403 Forbidden")
+
+    server.handler = answer
+    keys = Keys(signed(server, 1), signed(server, 2))
+    assert standing_in(store, server, "s3://bucket/a.mp4", keys).sha256 == sha256(MEDIA)
+    assert keys.asked == [("s3://bucket/a.mp4", None), ("s3://bucket/a.mp4", "eu-south-2")]
+
+
+@pytest.mark.parametrize(
+    ("handler", "code", "said"),
+    [
+        (lambda request: request.send("403 No"), "not_permitted", "this machine's credentials (HTTP 403): grant them"),
+        (lambda request: request.send("404 No"), "not_found", "was not found"),
+        (lambda request: request.send("500 No"), "unavailable", "is not available now"),
+        (lambda request: request.send("418 No"), "bad_response", "gave an answer that is not a file"),
+        (lambda request: request.send("200 OK", b"<Error>CANARY", Content_Length=13), "not_media", "is XML"),
+        (lambda request: request.send("200 OK", MEDIA, Content_Length=len(MEDIA) + 1), "truncated_download", "broke"),
+        (lambda request: request.peer.sendall(b"no http"), "bad_response", "not proper HTTP"),
+        (
+            lambda request: request.send("307 Go", Location="http://10.0.0.1/?Signature=CANARY", Content_Length=0),
+            "address_not_allowed",
+            "leads to an address that is not public",
+        ),
+        (
+            lambda request: request.send("307 Go", Location="ftp://h/?Signature=CANARY", Content_Length=0),
+            "scheme_not_allowed",
+            "redirects to a link that is not a web link",
+        ),
+    ],
+)
+def test_no_error_of_a_signed_url_holds_it(
+    store: Artifacts, server: RawServer, handler: Handler, code: str, said: str, tmp_path: Path
+) -> None:
+    server.handler = signed_only(handler)
+    error = not_had(store, server, "gs://bucket/a.mp4", code, said, Keys(signed(server)))
+    assert error.public.startswith("gs://bucket/a.mp4 ")
+    assert b"CANARY" not in everything_under(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://10.0.0.1/a?Signature=CANARY", "address_not_allowed"),
+        ("http://127.0.0.1:{other}/a?Signature=CANARY", "port_not_allowed"),
+        ("file:///etc/CANARY", "scheme_not_allowed"),
+    ],
+)
+def test_a_signed_url_passes_the_guard(store: Artifacts, server: RawServer, url: str, code: str) -> None:
+    server.handler = lambda request: request.send("403 Forbidden")
+    not_had(store, server, "s3://bucket/a", code, "s3://bucket/a", Keys(url.format(other=server.port - 1)))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "host"),
+    [
+        (DRIVE_LINK, "drive.usercontent.google.com"),
+        (f"{DROPBOX_LINK}?rlkey=CANARY", "www.dropbox.com"),
+        ("gs://bucket/a.mp4", "storage.googleapis.com"),
+        ("s3://bucket/a.mp4", "bucket.s3.amazonaws.com"),
+        ("s3://my.bucket/a.mp4", "s3.amazonaws.com"),
+    ],
+)
+def test_the_usual_hosts_pass_the_guard_as_any_other(lease: Lease, source: str, host: str) -> None:
+    looked_up: list[tuple[str, int]] = []
+
+    def resolver(name: str, port: int) -> list[str]:
+        looked_up.append((name, port))
+        return ["127.0.0.1"]
+
+    refused(Fetcher(lease, QUICK, resolver=resolver), source, "address_not_allowed")
+    assert looked_up == [(host, 443)]
+
+
+def test_an_endpoint_on_this_machine_has_to_be_allowed(lease: Lease, server: RawServer) -> None:
+    endpoints = Endpoints(gs=server.url(""))
+    refused(Fetcher(lease, QUICK, endpoints=endpoints), "gs://bucket/a.mp4", "port_not_allowed")
+    refused(
+        Fetcher(lease, QUICK, endpoints=endpoints, ports=frozenset({server.port})),
+        "gs://bucket/a.mp4",
+        "address_not_allowed",
+    )
+    assert server.requests == []

@@ -361,6 +361,10 @@ def test_a_web_link_is_brought_to_one_spelling(text: str, requested: str) -> Non
         ("http://[::1]:8080/x?secret", "http://[::1]:8080/x"),
         ("https://cdn.example/a%0Ab", "https://cdn.example/a�b"),
         ("secret", "(unreadable URL)"),
+        ("gs://my_bucket/a/My clip%20(1).mp4", "gs://my_bucket/a/My clip%20(1).mp4"),
+        ("S3://bucket/a\u202eb.mp4", "s3://bucket/a�b.mp4"),
+        ("gs://bucket/a.mp4?X-Goog-Signature=secret#secret", "gs://bucket/a.mp4"),
+        ("s3://user:secret@bucket/a.mp4", "s3://bucket/a.mp4"),
     ],
 )
 def test_a_shown_url_holds_no_secret(url: str, shown: str) -> None:
@@ -370,7 +374,7 @@ def test_a_shown_url_holds_no_secret(url: str, shown: str) -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.text(max_size=40))
 def test_any_text_can_be_shown_on_one_line(text: str) -> None:
-    for url in (text, f"https://h.example/{text}", f"https://h.example/?{text}"):
+    for url in (text, f"https://h.example/{text}", f"https://h.example/?{text}", f"gs://bucket/{text}"):
         shown = redact(url)
         assert shown.isprintable()
         assert len(shown) <= 200

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly  # type: ignore[import-untyped]
 
 from crosscut import aac, mix
-from crosscut.blend import MOST_GAIN, Levels, plan_levels, samples_in
+from crosscut.blend import MOST_GAIN, Levels, VoiceLevel, plan_levels, samples_in
 from crosscut.loudness import HOP, Signal, decibels, measure, ratio
 from crosscut.media import AAC_FRAME, USUAL_MIX, MixSettings
 from crosscut.mix import SoundtrackPlan, Steps
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-FILES = ("mix.pcm", "body.m4a", "profile")
+FILES = ("mix.pcm", "body.m4a", "profile", "before")
 TARGET = -14.0
 FADE = RATE // 2
 
@@ -88,7 +88,8 @@ class Studio:
         parts = {"music": self.music, "voice": self.voice}
         self.inputs = [write_pcm(self.folder / name, part) for name, part in parts.items() if part is not None]
         music, voice = (None if part is None else sound_of(part) for part in parts.values())
-        self.levels = plan_levels(music, voice, self.settings)
+        voices = [(voice, samples_in(self.settings.voice_start))] if voice else []
+        self.levels = plan_levels(music, voices, settings=self.settings)
         self.fade_out = samples_in(self.settings.fade_out)
 
     def steps(self, shortest: int, longest: int) -> Steps:
@@ -104,7 +105,7 @@ class Studio:
 
     def tails(self, lengths: Sequence[int]) -> list[SoundtrackPlan]:
         outputs = [self.folder / f"{self.files[0].name} {samples}.m4a" for samples in lengths]
-        answer = child(mix.render_tails, self.files, outputs, lengths=list(lengths), fade_out=self.fade_out)
+        answer = child(mix.render_tails, self.files[:3], outputs, lengths=list(lengths), fade_out=self.fade_out)
         return [SoundtrackPlan.of(self.files[1], *pair) for pair in zip(outputs, answer["tails"], strict=True)]
 
     def soundtracks(self, lengths: Sequence[int]) -> list[tuple[SoundtrackPlan, Signal]]:
@@ -151,8 +152,10 @@ def test_every_soundtrack_is_as_loud_as_it_should_be_and_says_so(tmp_path: Path,
         assert plan.loudness is not None
         assert plan.loudness == pytest.approx(TARGET, abs=0.5)
         assert plan.loudness == pytest.approx(loudness(signal), abs=0.1)
-        assert true_peak(signal) <= mix.TRUE_PEAK
-        assert plan.true_peak == pytest.approx(true_peak(signal), abs=0.1)
+        # Near half the sampling rate interpolators differ: the one that finds more is right.
+        peak = max(true_peak(signal), by_ffmpeg(signal)[1])
+        assert peak <= mix.TRUE_PEAK + 0.01
+        assert plan.true_peak == pytest.approx(peak, abs=0.1)
         whole = measure(signal)
         assert (plan.loudness, plan.true_peak) == pytest.approx((whole.loudness, whole.true_peak), abs=1e-3)
         assert plan.priming == 1_024
@@ -204,15 +207,20 @@ def test_a_batch_of_different_sounds_comes_out_equally_loud(tmp_path: Path, numb
             assert peak <= -1
 
 
-def test_a_soundtrack_is_the_body_bit_for_bit_until_it_fades(tmp_path: Path) -> None:
-    studio = Studio(tmp_path / "studio", tune(9), speech(3))
+@pytest.mark.parametrize("music", [tune(9), chords(9, 0.4)], ids=["plucked", "held"])
+def test_a_soundtrack_is_the_body_until_shortly_before_it_fades_and_as_good_as_it_from_there(
+    tmp_path: Path, music: Signal
+) -> None:
+    studio = Studio(tmp_path / "studio", music, speech(3))
     studio.body(RATE * 10, 0)
-    whole = decoded(units_of(studio.files[1]), RATE * 10)
+    mixed, whole = mix_of(studio), decoded(units_of(studio.files[1]), RATE * 10)
     for plan in studio.tails([RATE * 4, RATE * 7 + 333, RATE * 10]):
         signal, fade = play(plan), plan.samples - FADE
-        same = fade - fade % AAC_FRAME - AAC_FRAME
-        assert np.array_equal(signal[:, :same], whole[:, :same])
-        assert plan.body_frames * AAC_FRAME > fade - 4 * AAC_FRAME
+        tail = (plan.body_frames - 1) * AAC_FRAME
+        assert np.array_equal(signal[:, :tail], whole[:, :tail])
+        assert fade - 4 * AAC_FRAME < tail < fade
+        errors = [decibels(float(np.std(sound[:, tail:fade] - mixed[:, tail:fade]))) for sound in (signal, whole)]
+        assert errors[0] < errors[1] + 1
         assert np.abs(signal[:, -200:]).max() < 0.01
 
 
@@ -259,7 +267,7 @@ def test_a_tail_that_overshoots_is_lowered(tmp_path: Path) -> None:
     with files[1].open("x+b") as file, aac.Encoder(file) as encoder:
         units = [*encoder.encode(signal), *encoder.finish()]
     assert measure(decoded(units, RATE)).true_peak > mix.TRUE_PEAK
-    (tail,) = child(mix.render_tails, files, [tmp_path / "tail.m4a"], lengths=[RATE], fade_out=FADE)["tails"]
+    (tail,) = child(mix.render_tails, files[:3], [tmp_path / "tail.m4a"], lengths=[RATE], fade_out=FADE)["tails"]
     assert tail["true_peak"] <= mix.TRUE_PEAK
 
 
@@ -324,18 +332,22 @@ def test_a_drum_that_the_encoder_overshoots_stays_under_the_peak(tmp_path: Path)
     assert answer["true_peak"] <= mix.TRUE_PEAK
 
 
+def levels(music: Sound | None, voice: Sound | None = None, settings: MixSettings = USUAL_MIX) -> Levels:
+    return plan_levels(music, [(voice, 0)] if voice else [], settings=settings)
+
+
 def test_levels_put_the_voice_at_the_target_and_the_music_under_it() -> None:
     music, voice = Sound(RATE, -9.0, -0.5), Sound(RATE, -20.0, -3.0)
-    assert plan_levels(music, None) == Levels(-5.0, None, -5.0)
-    assert plan_levels(None, voice) == Levels(None, 6.0, None)
-    assert plan_levels(music, voice, MixSettings(music_gain=-10)) == Levels(-15.0, 6.0, -5.0)
-    assert plan_levels(music, voice, MixSettings(loudness=-16)) == Levels(-21.0, 4.0, -7.0)
-    assert plan_levels(music, voice, MixSettings(voice_gain=3)) == Levels(-16.0, 9.0, -5.0)
+    assert levels(music) == Levels(-5.0, -5.0)
+    assert levels(None, voice) == Levels(None, None, (VoiceLevel(6.0),))
+    assert levels(music, voice, MixSettings(music_gain=-10)) == Levels(-15.0, -5.0, (VoiceLevel(6.0),))
+    assert levels(music, voice, MixSettings(loudness=-16)) == Levels(-21.0, -7.0, (VoiceLevel(4.0),))
+    assert levels(music, voice, MixSettings(voice_gain=3)) == Levels(-16.0, -5.0, (VoiceLevel(9.0),))
 
 
 def test_no_gain_is_planned_for_silence_and_never_more_than_the_cap() -> None:
-    assert plan_levels(Sound(RATE, None, -200.0), None).music == 0
-    assert plan_levels(Sound(RATE, -69.0, -60.0), None).music == MOST_GAIN
+    assert levels(Sound(RATE, None, -200.0)).music == 0
+    assert levels(Sound(RATE, -69.0, -60.0)).music == MOST_GAIN
 
 
 @settings(deadline=None)
@@ -378,7 +390,7 @@ def test_all_of_it_runs_in_the_sandbox(tmp_path: Path) -> None:
         answer = sandbox.run(
             "crosscut.mix:render_tails",
             arguments={"lengths": [RATE * 12], "fade_out": FADE},
-            inputs=files,
+            inputs=files[:3],
             outputs=[tmp_path / "tail.m4a"],
             limits=limits,
         )

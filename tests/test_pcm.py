@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -13,6 +14,7 @@ from crosscut.pcm import Sound
 from sounds import RATE, child, read_pcm, speech, tune, write_media, write_pcm, write_silent_video
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from crosscut.loudness import Signal
@@ -175,3 +177,95 @@ def test_measured_speech_is_what_decoding_it_would_say(tmp_path: Path) -> None:
     source = write_media(tmp_path / "a.wav", speech(2), codec="pcm_f32le", layout="mono")
     sound, _ = decode(source, channels=1)
     assert Sound(**child(pcm.measure_speech, [tmp_path / "a.pcm"])) == sound
+
+
+def flash_and_beep(
+    path: Path, *, sound_from: float = 0, picture_from: float = 0, rate: int = RATE, hole: tuple[float, float] = (9, 9)
+) -> Path:
+    """Four seconds of pictures and sound, with a beep at every whole second of the clock."""
+    with av.open(path, "w") as sink:
+        video, audio = sink.add_stream("libx264", rate=25), sink.add_stream("aac", rate=rate, layout="stereo")
+        video.width, video.height, video.pix_fmt, video.time_base = 64, 64, "yuv420p", Fraction(1, 25)
+        for number in range(round(picture_from * 25), 100):
+            picture = av.VideoFrame.from_ndarray(np.full((96, 64), 16, np.uint8), format="yuv420p")
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            sink.mux(video.encode(picture))
+        sink.mux(video.encode(None))
+        time = np.arange(4 * rate) / rate
+        beeps = np.where(time % 1 < 0.05, 0.5 * np.sin(2 * np.pi * 1000 * time), 0).astype(np.float32)
+        for start in range(int(sound_from * rate) // 1_024 * 1_024, len(beeps), 1_024):
+            if not hole[0] <= start / rate < hole[1]:
+                piece = np.tile(beeps[start : start + 1_024], (2, 1))
+                frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="stereo")
+                frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+                sink.mux(audio.encode(frame))
+        sink.mux(audio.encode(None))
+    return path
+
+
+def clip_sound(source: Path, start: str = "0", samples: int = 3 * RATE) -> tuple[Sound, Signal]:
+    target = source.with_suffix(".pcm")
+    sound = Sound(**child(pcm.decode_clip, [source], [target], start=start, samples=samples))
+    signal = read_pcm(target, 2)
+    assert signal.shape == (2, sound.samples) == (2, samples)
+    return sound, signal
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(
+    ("wanted", "start"),
+    [
+        ({}, "0"),
+        ({}, "13/10"),
+        ({"sound_from": 0.7}, "0"),
+        ({"picture_from": 0.52}, "0"),
+        ({"picture_from": 0.52}, "1/3"),
+        ({"rate": 44_100}, "0"),
+        ({"hole": (1.3, 1.6)}, "0"),
+    ],
+)
+def test_a_clip_is_heard_with_its_pictures(tmp_path: Path, kind: str, wanted: dict[str, Any], start: str) -> None:
+    """Wherever its streams begin, and whatever is missing of its sound."""
+    _, signal = clip_sound(flash_and_beep(tmp_path / f"clip.{kind}", **wanted), start)
+    loud = np.abs(signal).max(axis=0) > 0.1
+    onsets = [place for place in np.flatnonzero(loud) if not loud[max(place - 4_800, 0) : place].any()]
+    begin = wanted.get("picture_from", 0) + float(Fraction(start))
+    late = [(begin + place / RATE + 0.5) % 1 - 0.5 for place in onsets]
+    assert len(late) >= 2
+    assert np.abs(late).max() < 0.005
+
+
+def test_what_a_clip_has_no_sound_for_is_silence(tmp_path: Path) -> None:
+    sound, signal = clip_sound(write_silent_video(tmp_path / "a.mp4"), samples=RATE)
+    assert (sound.loudness, sound.true_peak) == (None, -200.0)
+    _, signal = clip_sound(flash_and_beep(tmp_path / "b.mp4"), "7/2", 2 * RATE)
+    assert not signal[:, RATE:].any()
+
+
+def test_the_times_of_a_recorder_may_be_uneven_without_a_gap() -> None:
+    """Frames that are some milliseconds early or late are joined; one that is far off is put in its place."""
+
+    def frames() -> Iterator[av.AudioFrame]:
+        for number, shift in enumerate((0, 300, -400, 500, 0, 48_000, 48_300)):
+            frame = av.AudioFrame.from_ndarray(np.full((2, 960), 0.5, np.float32), format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, number * 960 + shift, Fraction(1, RATE)
+            yield frame
+
+    placed = list(pcm._placed(frames(), Fraction(0)))
+    ends = [place + piece.shape[1] for place, piece in placed]
+    starts = [place for place, _ in placed]
+    jumps = [(end, start) for end, start in zip(ends, starts[1:], strict=False) if start != end]
+    assert jumps == [(5 * 960, 5 * 960 + 48_000)]
+
+
+def test_damaged_sound_is_told_of(tmp_path: Path) -> None:
+    source = flash_and_beep(tmp_path / "a.ts")
+    data = bytearray(source.read_bytes())
+    draw = np.random.default_rng(1)
+    for start in range(188 * 40, len(data) - 188, 188):
+        if data[start] == 0x47 and data[start + 1] & 0x1F == 1 and data[start + 2] == 1:
+            data[start + 20 : start + 180] = draw.bytes(160)
+    source.write_bytes(bytes(data))
+    with pytest.raises(CrosscutError) as caught:
+        clip_sound(source)
+    assert caught.value.code in ("damaged", "no_frames")

@@ -18,7 +18,7 @@ from crosscut.fetch import Fetcher, Source
 from crosscut.media import AUDIO_RATE, USUAL_MIX, Format, MixSettings, Seconds
 from crosscut.pieces import Pieces
 from crosscut.segments import profile_sets
-from crosscut.soundtracks import Part, Range, Recipe, Soundtracks, decode_music, music_seconds
+from crosscut.soundtracks import Part, Parts, Range, Recipe, Soundtracks, Spoken, decode_music, music_seconds
 from crosscut.telemetry import Telemetry
 from crosscut.workshop import Workshop
 from fakes import ToneVoice
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from crosscut.artifacts import Lease
 
-RECIPE = Recipe(0, None, Fraction(1))
+RECIPE = Recipe(0)
 SPAN = Range(AUDIO_RATE, 2 * AUDIO_RATE)
 LENGTHS = [SPAN.longest - 1000 * number for number in range(6)]
 
@@ -85,7 +85,7 @@ def of(
     shop: Workshop, pool: ThreadPoolExecutor, song: Source, kept: int = 100, settings: MixSettings = USUAL_MIX
 ) -> Soundtracks:
     part = decode_music(song, shop, SPAN.longest)
-    return Soundtracks(shop, pool, lambda _: (part, None), settings, lambda _: SPAN, kept)
+    return Soundtracks(shop, pool, lambda _: Parts(part), settings, lambda _: SPAN, kept)
 
 
 def tasks(shop: Workshop) -> list[str]:
@@ -289,5 +289,7 @@ def test_the_longest_soundtrack_has_room_for_the_time_before_the_voice_and_the_f
         plan = make_plan((1,), lines=(3,), mix=settings)
         pieces = Pieces(plan, nothing, nothing, None)
         two = 2 * AUDIO_RATE
-        assert pieces.span(Recipe(None, 0, Fraction(1))) == Range(two, round((longest + Fraction(1, 30)) * AUDIO_RATE))
+        begin = round(settings.voice_start * AUDIO_RATE)
+        room = pieces.span(Recipe(None, (Spoken(0, Fraction(1), begin),)))
+        assert (room.shortest, room.longest) == (two, round((longest + Fraction(1, 30)) * AUDIO_RATE) + 1)
         assert pieces.span(RECIPE) == Range(two, two)

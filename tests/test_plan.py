@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from clips import make_clip
 from crosscut.additions import Addition, extended
 from crosscut.artifacts import Artifacts
+from crosscut.bindings import Binding
 from crosscut.errors import RequestError
 from crosscut.estimate import LISTED, estimate
 from crosscut.gather import Gathered, draw_plan
@@ -193,6 +194,8 @@ def test_an_expected_length_is_told_as_such():
         {"lines": (9,), "mute": ("m1", "m2")},
         {"lines": ("cannot be spoken",)},
         {},
+        {"lines": (Fraction(3, 2), Fraction(19, 10)), "bindings": (None, Binding(0))},
+        {"lines": (Fraction(19, 10), "cannot be spoken"), "bindings": (Binding(1), Binding(2, "b2c7"))},
     ],
 )
 def test_where_lengths_settle_it_no_variation_is_looked_at(settled):
@@ -357,13 +360,14 @@ def test_variations_names_and_draws_never_change_between_versions():
     ]
 
 
-def extend(plan, blocks=(), music=(), lines=(), count=None):
+def extend(plan, blocks=(), music=(), lines=(), count=None, bindings=()):
     """The plan with these clips (each 2 s), tracks and seconds of spoken lines more."""
     addition = Addition(
         tuple(Block(name, clips) for name, clips in blocks),
         music,
         tuple(Line(f"more {number}") for number in range(len(plan.lines), len(plan.lines) + len(lines))),
         count,
+        bindings=bindings,
     )
     return replace(
         plan,

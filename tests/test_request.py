@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from crosscut.cuts import Cut, cut_of
 from crosscut.errors import RequestError
 from crosscut.fields import PLAIN_LINK, RequestLimits, _check_link
-from crosscut.media import NO_TIME, USUAL_MIX, Manner, MixSettings
+from crosscut.media import NO_TIME, USUAL_MIX, Manner, MixSettings, Seconds
 from crosscut.request import Block, Line, Request, Webhook, parse_request
 
 relaxed = settings(deadline=None, max_examples=150)
 LINK = "https://example.com/a.mp4"
+README = Path(__file__).parent.parent / "README.md"
 
 DOCUMENTED = {
     "task_name": "test_task_2blocks_with_audio",
@@ -66,12 +70,19 @@ def test_the_documented_request_is_understood(sent: Any) -> None:
     )
 
 
+def test_the_requests_that_the_readme_shows_are_understood() -> None:
+    shown = re.findall(r"^```json\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    requests = [parse_request(text) for text in shown]
+    assert [bool(request.bindings) for request in requests] == [False, True]
+
+
 def test_defaults() -> None:
     request = parse_request(body())
     assert (request.seed, request.clip_sound, request.formats, request.fps) == (0, "mute", (), None)
     assert (request.fit, request.join, request.count, request.mix) == ("blur", "safe", None, USUAL_MIX)
     assert (request.voice_overflow, request.name, request.music, request.lines) == ("hold", None, (), ())
     assert (request.webhook, request.passthrough, request.destination, request.stages) == (None, None, None, ())
+    assert (request.captions, request.caption_style, request.bindings) == ("none", "plain", ())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +157,7 @@ def test_links_of_everyday_shape_are_kept_as_they_are(link: str) -> None:
     [
         ("file:///etc/passwd", 'starts with "file:"'),
         ("FILE:/etc/passwd", 'starts with "FILE:"'),
-        ("gs://bucket/x.mp4", 'starts with "gs:"'),
+        ("az://bucket/x.mp4", 'starts with "az:"'),
         ("data:video/mp4;base64,AA", 'starts with "data:"'),
         ("concat:a|b", 'starts with "concat:"'),
         ("C:\\x.mp4", 'starts with "C:"'),
@@ -237,6 +248,38 @@ def test_how_lines_are_spoken_and_the_sound_is_mixed_is_understood() -> None:
     assert (request.captions, request.spending_limit) == ("soft", 2.0)
 
 
+def test_a_clip_may_be_a_part_of_its_source_with_a_volume_and_a_label() -> None:
+    sent = [
+        LINK,
+        {"url": LINK},
+        {"url": f" {LINK} ", "start": 0, "end": None, "volume": 1, "label": None},
+        {"url": LINK, "start": 1.1, "end": 4, "volume": 0.5, "label": " Best “one” "},
+        {"url": LINK, "end": 86_400, "volume": 0},
+    ]
+    request = parse_request(body(video_blocks={"hook": sent}, clip_sound="keep"))
+    cut = Cut(LINK, Seconds(Fraction(11, 10)), Seconds(Fraction(4)), 0.5, "Best “one”")
+    assert request.clip_sound == "keep"
+    assert request.blocks[0].clips[:3] == (LINK,) * 3
+    assert [cut_of(clip) for clip in request.blocks[0].clips[3:]] == [
+        cut,
+        Cut(LINK, end=Seconds(Fraction(86_400)), volume=0),
+    ]
+    assert parse_request(body(video_blocks={"hook": sent[4:]})).clip_sound == "mute"
+
+
+def test_paths_and_uploads_may_be_cut_like_links() -> None:
+    upload = "source:" + "a" * 64 + "/a.mp4"
+    sent = [{"url": "clips/a.mp4", "start": 1}, {"url": upload, "start": 1}]
+    request = parse_request(body(video_blocks={"hook": sent}), local=True)
+    assert [cut_of(clip).source for clip in request.blocks[0].clips] == ["clips/a.mp4", upload]
+    assert "a link that starts with https://" in refusal(body(video_blocks={"hook": sent[:1]}))
+
+
+def test_captions_are_drawn_in_a_style() -> None:
+    request = parse_request(body(captions="burn", caption_style="pop"))
+    assert (request.captions, request.caption_style) == ("burn", "pop")
+
+
 def test_a_webhook_is_told_of_everything_unless_it_names_events() -> None:
     url = "https://example.com/hook?key=1"
     assert parse_request(body(webhook={"url": f" {url} "})).webhook == Webhook(url, ("job.ended", "job.first_failure"))
@@ -306,8 +349,57 @@ def test_impossible_frame_rates_are_refused(sent: Any) -> None:
         ),
         ({"video_blocks": {"h": LINK}}, "video_blocks.h must be a list, not a text; put it in [ ]."),
         (
-            {"video_blocks": {"h": [LINK, {"url": LINK}]}},
-            'video_blocks.h[1] must be a link like "https://example.com/clip.mp4", not an object.',
+            {"video_blocks": {"h": [LINK, [LINK]]}},
+            'video_blocks.h[1] must be a link like "https://example.com/clip.mp4", not a list.',
+        ),
+        (
+            {"video_blocks": {"h": [LINK, {"start": 1}]}},
+            "video_blocks.h[1].url is missing: give the link.",
+        ),
+        ({"video_blocks": {"h": [{"url": "x"}]}}, "video_blocks.h[0].url must be a link that starts with https://."),
+        (
+            {"video_blocks": {"h": [{"url": [LINK]}]}},
+            'video_blocks.h[0].url must be a link like "https://example.com/clip.mp4", not a list.',
+        ),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "lable": "x"}]}},
+            "video_blocks.h[0].lable is not a known field; did you mean label?",
+        ),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "start": "1"}]}},
+            "video_blocks.h[0].start must be a number of seconds, not a text.",
+        ),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "end": 86_401}]}},
+            "video_blocks.h[0].end must be a number of seconds from 0 to 86,400.",
+        ),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "start": 2, "end": 2}]}},
+            "video_blocks.h[0] ends before it begins; send an end that is larger than its start.",
+        ),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "volume": 4.1}]}, "clip_sound": "keep"},
+            "video_blocks.h[0].volume must be a number from 0 (silent) to 4; 1 is as it is.",
+        ),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "volume": True}]}},
+            "video_blocks.h[0].volume must be a number, not true or false.",
+        ),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "volume": 0.5}]}},
+            (
+                'video_blocks.h[0].volume has no effect in a task whose clip_sound is "mute"; remove it or make the '
+                'task with "clip_sound": "keep".'
+            ),
+        ),
+        ({"video_blocks": {"h": [{"url": LINK, "label": " "}]}}, "video_blocks.h[0].label is empty; write one."),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "label": "x" * 101}]}},
+            "video_blocks.h[0].label is longer than 100 characters; shorten it.",
+        ),
+        (
+            {"video_blocks": {"h": [{"url": LINK, "label": "a\x1fb"}]}},
+            "video_blocks.h[0].label holds a line break or another control character; remove it.",
         ),
         (
             {"audio_blocks": {"m": [None]}},
@@ -356,11 +448,7 @@ def test_impossible_frame_rates_are_refused(sent: Any) -> None:
         ({"seed": 1.5}, "seed must be a whole number, not a number with a decimal point."),
         ({"seed": True}, "seed must be a whole number, not true or false."),
         ({"seed": "7"}, "seed must be a whole number, not a text; write it without quotes."),
-        (
-            {"clip_sound": "keep"},
-            'clip_sound "keep" is not possible: this version mixes no clip sound yet; leave it out or send "mute".',
-        ),
-        ({"clip_sound": 1}, 'clip_sound must be "mute".'),
+        ({"clip_sound": 1}, 'clip_sound must be "mute" or "keep".'),
         ({"formats": "9:16"}, "formats must be a list, not a text; put it in [ ]."),
         ({"formats": ["9:17"]}, 'formats[0] must be "9:16", "1:1", "4:5", "16:9" or a size like "1080x1920".'),
         (
@@ -387,7 +475,9 @@ def test_impossible_frame_rates_are_refused(sent: Any) -> None:
         ({"fade_in": True}, "fade_in must be a number of seconds, not true or false."),
         ({"fade_out": "1"}, "fade_out must be a number of seconds, not a text."),
         ({"loudness": -15}, 'loudness must be -14, -16, -23 or "off".'),
-        ({"captions": "burnt"}, 'captions must be "none" or "soft".'),
+        ({"captions": "burnt"}, 'captions must be "none", "soft" or "burn".'),
+        ({"caption_style": "bold"}, 'caption_style must be "plain", "box" or "pop".'),
+        ({"caption_style": "pop"}, 'caption_style has no effect without "captions": "burn"; send both or neither.'),
         ({"spending_limit": -1}, "spending_limit must be an amount in US dollars, 0 or more."),
         (
             {"audio_blocks": {"m": [{"url": LINK, "start": -2}]}},
@@ -605,14 +695,26 @@ known_fields = st.sampled_from(
         "destination",
     ]
 )
+numbers = json_values | st.floats(-1, 5)
+names = json_values | st.text(max_size=5) | st.sampled_from(["hook", "a"])
+cut_clips = st.fixed_dictionaries(
+    {"url": st.just(LINK) | json_values},
+    optional={"start": numbers, "end": numbers, "volume": numbers, "label": st.text() | json_values},
+)
 shaped = st.fixed_dictionaries(
     {},
     optional={
-        "video_blocks": st.dictionaries(st.text(max_size=5), st.lists(json_values, max_size=3), max_size=3),
+        "video_blocks": st.dictionaries(st.text(max_size=5), st.lists(cut_clips | json_values, max_size=3), max_size=3),
         "voice_blocks": st.dictionaries(
             st.text(max_size=5), st.lists(st.fixed_dictionaries({"text": json_values}), max_size=2), max_size=2
         ),
-        "text_to_speach": st.lists(st.fixed_dictionaries({"text": json_values, "voice": json_values}), max_size=2),
+        "text_to_speach": st.lists(
+            st.fixed_dictionaries(
+                {"text": st.text() | json_values}, optional={"voice": json_values, "block": names, "clip": names}
+            ),
+            max_size=2,
+        ),
+        "clip_sound": st.just("keep") | json_values,
         "formats": st.lists(json_values | st.from_regex(r"\d{1,6}x\d{1,6}"), max_size=3),
         "fps": json_values | st.from_regex(r"[0-9./e]{1,12}"),
         "name": st.text(alphabet="{}index_code!.", max_size=20),

@@ -295,6 +295,55 @@ def test_hold_is_rounded_up_to_a_tick(parts: list[Segment]) -> None:
     assert int(track.durations[-1] - track.durations[0]) == 1
 
 
+def expected_times(segments: list[Segment], holds: list[Fraction]) -> list[Fraction]:
+    """When each frame is shown: those of a segment begin where the one before it ends, its hold included."""
+    times, begin = [], Fraction(0)
+    for segment, hold in zip(segments, holds, strict=True):
+        count = len(segment.track.sizes)
+        times += [begin + number / segment.frame_rate for number in range(count)]
+        begin += count / segment.frame_rate + hold
+    return times
+
+
+@pytest.mark.parametrize("counts", [(5, 0, 0), (0, 31, 2), (1, 60, 0), (24, 24, 24)])
+def test_every_clip_may_hold_its_last_frame(tmp_path: Path, parts: list[Segment], counts: tuple[int, ...]) -> None:
+    assert all(int(part.track.shifts.max()) > int(part.track.shifts.min()) for part in parts), "they have B-frames"
+    holds = [Fraction(count, 24) for count in counts]
+    file = splice(parts, whole_sound(tmp_path / "sound.mp4", 140_000), hold=holds)
+    path = stored(tmp_path / "held.mp4", file)
+    frames, plain = pictures(path), pictures(stored(tmp_path / "plain.mp4", splice(parts, None)))
+    assert [frame.digest for frame in frames] == [frame.digest for frame in plain]
+    assert [frame.time for frame in frames] == expected_times(parts, holds)
+    video = tables(file)[0]
+    assert Fraction(video.duration, video.timescale) == Fraction(70 + sum(counts), 24)
+    with av.open(str(path)) as container:
+        stamps = [(packet.dts, packet.pts) for packet in container.demux(video=0) if packet.pts is not None]
+    assert all(decoded <= shown for decoded, shown in stamps if decoded is not None)
+    assert [decoded for decoded, _ in stamps] == sorted({decoded for decoded, _ in stamps})
+
+
+def test_a_seek_into_a_hold_shows_the_picture_that_is_held(tmp_path: Path, parts: list[Segment]) -> None:
+    path = stored(tmp_path / "held.mp4", splice(parts, None, hold=[Fraction(3), Fraction(0), Fraction(0)]))
+    with av.open(str(path)) as container:
+        container.seek(int(2.5 * av.time_base))
+        shown = [frame for frame in container.decode(video=0) if frame.time is not None and frame.time <= 2.5]
+        assert clips.number_of(shown[-1]) == 23
+
+
+def test_unlike_clips_and_unlike_rates_are_held_as_exactly(tmp_path: Path, unlike: list[Segment]) -> None:
+    other = read_segment(clips.make_clip(tmp_path / "ntsc.mp4", frames=9, fps=RATES[2]))
+    joined, holds = [unlike[2], other, unlike[0]], [Fraction(7, 24), 40 / RATES[2], Fraction(0)]
+    frames = pictures(stored(tmp_path / "held.mp4", splice(joined, None, hold=holds)))
+    assert [frame.digest for frame in frames] == [shown.digest for part in joined for shown in pictures(part.path)]
+    assert [frame.time for frame in frames] == expected_times(joined, holds)
+
+
+def test_holding_the_last_clip_alone_is_holding_the_video(parts: list[Segment]) -> None:
+    holds = [Fraction(0), Fraction(0), Fraction(5, 3)]
+    assert splice(parts, None, hold=holds).sha256() == splice(parts, None, hold=Fraction(5, 3)).sha256()
+    assert splice(parts, None, hold=[Fraction(0)] * 3).sha256() == splice(parts, None).sha256()
+
+
 def test_a_clip_that_holds_its_own_last_frame_keeps_it(tmp_path: Path, parts: list[Segment]) -> None:
     held = stored(tmp_path / "held.mp4", splice(parts[:1], None, hold=Fraction(1, 7)))
     (track,) = tables(splice([read_segment(held), parts[1]], None))
@@ -488,8 +537,9 @@ def test_unfit_pieces_are_refused(tmp_path: Path, parts: list[Segment]) -> None:
         assert caught.value.code == "unfit_segment"
     with pytest.raises(SpliceError, match="at least one"):
         splice([], None)
-    with pytest.raises(SpliceError, match="held"):
-        splice([part], None, hold=Fraction(-1))
+    for hold in (Fraction(-1), [Fraction(-1), Fraction(1)]):
+        with pytest.raises(SpliceError, match="held"):
+            splice([part, part], None, hold=hold)
 
 
 def test_rates_without_a_common_clock_are_refused(parts: list[Segment]) -> None:

@@ -82,3 +82,20 @@ def test_a_private_address_is_refused_and_never_contacted(project, httpserver, c
     assert (report["made"], report["failed"]) == (0, 1)
     assert "CROSSCUT_FETCH_ALLOW" in report["failures"][0]["reason"]
     assert httpserver.log == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("https://drive.google.com/drive/folders/SECRETFOLDER01", "is a folder of Google Drive"),
+        ("s3://SECRETUSER:SECRETKEY@bucket/a.mp4", "holds a user name, a password or a port"),
+        ("gs://bucket/a.mp4?X-Goog-Signature=SECRETSIGNATURE", "holds ? or #"),
+    ],
+)
+def test_a_link_to_no_file_is_refused_before_anything_is_done(project, capsys, source, said):
+    request_of(project, source)
+    assert run(["render", "request.json", "--to", "out", "-q"]) == 2
+    output = capsys.readouterr()
+    assert f"video_blocks.a[0] {said}" in " ".join((output.out + output.err).split())
+    assert "SECRET" not in output.out + output.err
+    assert not (project / "out").exists()

@@ -4,15 +4,22 @@ The map, in the order of the journey. What is above knows nothing of what is bel
 
     errors         what can go wrong, by stage                                        pure
     media          the words of media: time, clip facts, formats, differences()       pure
+    links          share links and names of objects: where their bytes are            pure
+    cuts           a clip: a source, a part of it, how loud, and its label            pure
     settings       CROSSCUT_… variables
+    glyphs         which characters our fonts have                                    pure
+    graphemes      text -> what a reader takes for single characters                  pure
+    coverage       which font draws a character, and what none draws                  pure
     keys           API keys: made, spelled, compared                                  pure
     telemetry      log lines and progress
 
     strictjson     JSON without its traps                                             pure
     notation       how sizes and rates are written                                    pure
     refusals       sentences for what a request gets wrong                            pure
+    bindings       lines that belong to a block or a clip                             pure
     combinations   every combination by index, balanced selections                    pure
     draws          music and lines, drawn evenly from a seed                          pure
+    timeline       clips and lines one after another, pictures held for them          pure
     grid           stages of combinations, and what a clip's arrival makes possible   pure
     fields         what the fields of a request may hold                              pure
     request        what a caller sends, or one sentence why not                       pure
@@ -20,6 +27,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     naming         safe, unique file names                                            pure
     targets        output formats, derived from the clips                             pure
     plan           every variation by number                                          pure
+    drawing        what captions drawn into the pictures cost                         pure
     estimate       what a plan costs                                                  pure
     plandoc        the decided plan as a document and back                            pure
     units          the words between the queue and those who work                     pure
@@ -40,14 +48,22 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     probe          file -> clip facts
     poster         file -> JPEG
 
+    seeking        frames of a video from a moment on
+    bidi           the order of text of both directions                               pure
+    burning        captions that become part of the picture                           pure
+    typeset        lines of words -> glyphs in their places
+    lettering      a caption -> a picture with transparency
+    overlay        captions over frames
     conform        clip -> segment of one format
     loudness       ITU-R BS.1770 and the limiter                                      pure
     ducking        how far music goes down under a voice                              pure
     aac            access units in and out
     pcm            decoded sound on disk
-    blend          music + voice-over -> their sum
-    mix            music + voice-over -> soundtrack bodies and tails
-    voices         Voice protocol; espeak, elevenlabs
+    blend          music, voice-overs and clips' own sound -> their sum
+    mix            the sum -> soundtrack bodies and tails
+    levelling      the sum -> one body at its target
+    seams          two bodies -> the access units between them
+    voices         Voice protocol; espeak, piper, elevenlabs
     captions       words -> captions as a file and as a track                         pure
 
     mp4_write      sample tables into a moov                                          pure
@@ -56,6 +72,8 @@ The map, in the order of the journey. What is above knows nothing of what is bel
 
     workshop       the tools one job works with
     segments       clips made joinable, once ever
+    recipes        what a soundtrack is made of, decoded
+    joining        bodies and seams -> the soundtrack of one variation
     soundtracks    soundtracks from shared artifacts
     speech         lines, each spoken once ever
     spending       what voice-overs cost, before any is bought

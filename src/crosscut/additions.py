@@ -15,6 +15,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from crosscut.fields import (
     AudioBlocks,
     BlockName,
+    ClipField,
     Clips,
     Context,
     LineField,
@@ -22,6 +23,7 @@ from crosscut.fields import (
     RequestLimits,
     SelectField,
     VoiceBlocks,
+    clip_of,
     context_of,
 )
 from crosscut.grid import Stage
@@ -32,9 +34,13 @@ from crosscut.request import (
     Block,
     Line,
     Request,
+    bindings_in,
+    blocks_of,
+    check_drawable,
     check_product,
     check_sounds,
     check_totals,
+    check_volumes,
     lines_in,
     link_of,
     music_in,
@@ -45,6 +51,7 @@ from crosscut.request import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from crosscut.bindings import Binding
     from crosscut.media import Seconds
 
 
@@ -57,6 +64,12 @@ class Addition:
     lines: tuple[Line, ...] = ()
     count: int | None = None
     music_starts: tuple[Seconds, ...] = ()
+    bindings: tuple[Binding | None, ...] = ()
+
+    @property
+    def draws(self) -> bool:
+        """Whether any of its lines is drawn, and belongs nowhere."""
+        return None in self.bindings if self.bindings else bool(self.lines)
 
 
 def parse_addition(
@@ -71,7 +84,7 @@ def parse_addition(
     Raises RequestError, and nothing else, with the code `invalid_request`.
     """
     checked = read_model(AdditionBody, body, "video_blocks", _AdditionContext(local, limits, request))
-    addition = checked.addition()
+    addition = checked.addition(request)
     larger = extended(request, addition)
     check_product(larger)
     formats = max(1, len(request.formats))
@@ -90,6 +103,7 @@ def extended(request: Request, addition: Addition) -> Request:
 
     Added clips: every combination that has at least one of them, with all music and lines. Added tracks or lines:
     every earlier combination once more, with the added tracks alone and the added lines alone, where any were added.
+    Lines that belong somewhere are spoken there in all that is new, the earlier ones too, beside those that are drawn.
     """
     added = {block.name: block.clips for block in addition.blocks}
     larger = replace(
@@ -98,6 +112,7 @@ def extended(request: Request, addition: Addition) -> Request:
         music=request.music + addition.music,
         music_starts=request.music_starts + addition.music_starts,
         lines=request.lines + addition.lines,
+        bindings=_bindings(request, addition),
     )
     music, lines = (0, len(larger.music)), (0, len(larger.lines))
     boxes = tuple(_new_boxes(request.sizes, larger.sizes))
@@ -107,10 +122,18 @@ def extended(request: Request, addition: Addition) -> Request:
     stages = [Stage(box, count, music, lines) for box, count in zip(boxes, counts, strict=True) if count != 0]
     if addition.music or addition.lines:
         music = (len(request.music), music[1]) if addition.music else music
-        lines = (len(request.lines), lines[1]) if addition.lines else lines
+        lines = (len(request.lines), lines[1]) if addition.draws else lines
         again = dict.fromkeys((stage.ranges, stage.count) for stage in request.all_stages)
         stages += [Stage(box, count, music, lines) for box, count in again]
     return replace(larger, stages=(*request.all_stages, *stages))
+
+
+def _bindings(request: Request, addition: Addition) -> tuple[Binding | None, ...]:
+    """For each line of both, by its number."""
+    if not (request.bindings or addition.bindings):
+        return ()
+    nowhere = (None,)
+    return (request.bindings or nowhere * len(request.lines)) + (addition.bindings or nowhere * len(addition.lines))
 
 
 def _new_boxes(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[tuple[int, int], ...]]:
@@ -157,7 +180,9 @@ class AdditionBody(Model):
 
     @field_validator("video_blocks")
     @classmethod
-    def _known(cls, blocks: dict[str, list[str]] | None, info: ValidationInfo) -> dict[str, list[str]] | None:
+    def _known(
+        cls, blocks: dict[str, list[str | ClipField]] | None, info: ValidationInfo
+    ) -> dict[str, list[str | ClipField]] | None:
         known = [block.name for block in _request(info).blocks]
         for name in blocks or {}:
             if name not in known:
@@ -171,7 +196,8 @@ class AdditionBody(Model):
     def _whole(self, info: ValidationInfo) -> AdditionBody:
         request, limits = _request(info), context_of(info).limits
         check_sounds(self)
-        addition = self.addition()
+        check_drawable(self, request.captions)
+        addition = self.addition(request)
         if not (addition.blocks or addition.music or addition.lines):
             raise problem("Nothing is added; send video_blocks, audio_blocks or text_to_speech with what is new.")
         self._refuse_known(request)
@@ -188,24 +214,31 @@ class AdditionBody(Model):
 
     def _refuse_known(self, request: Request) -> None:
         clips = {block.name: set(block.clips) for block in request.blocks}
+        check_volumes(self.video_blocks or {}, request.clip_sound)
         for name, sources in (self.video_blocks or {}).items():
-            for number, source in enumerate(sources):
+            for number, source in enumerate(map(clip_of, sources)):
                 _refuse_twice(source, clips[name], ("video_blocks", name, number), f"in block {quoted(name)}")
         music = set(request.music)
         for name, tracks in (self.audio_blocks or {}).items():
             for number, track in enumerate(tracks):
                 _refuse_twice(link_of(track), music, ("audio_blocks", name, number), "among the music")
-        lines = set(request.lines)
-        for line in lines_in(self):
-            if line in lines:
+        larger = extended(request, self.addition(request))
+        lines = {(line, request.binding(number)) for number, line in enumerate(request.lines)}
+        for number in range(len(request.lines), len(larger.lines)):
+            line = larger.lines[number]
+            if (line, larger.binding(number)) in lines:
                 raise problem(
                     f"The line “{printable(line.text, 40)}” is in this task already, with this voice; remove it."
                 )
-            lines.add(line)
+            lines.add((line, larger.binding(number)))
 
-    def addition(self) -> Addition:
+    def addition(self, request: Request) -> Addition:
+        """What it adds to that request."""
+        added = {block.name: block.clips for block in blocks_of(self.video_blocks or {})}
+        blocks = [Block(block.name, block.clips + added.get(block.name, ())) for block in request.blocks]
         return Addition(
-            blocks=tuple(Block(name, tuple(clips)) for name, clips in (self.video_blocks or {}).items()),
+            bindings=bindings_in(self, blocks),
+            blocks=blocks_of(self.video_blocks or {}),
             music=music_in(self),
             music_starts=starts_in(self),
             lines=lines_in(self),

@@ -1,12 +1,12 @@
-"""Music and a voice-over -> their sum, in any part: levels, start of the voice, seamless loop, ducking, fade-in.
+"""Music, voice-overs and the clips' own sound -> their sum, in any part: levels, places, seamless loop, ducking, fades.
 
-The music is stereo PCM, the voice-over mono PCM, as `pcm` describes. The voice has one gain from its first word to
-its last: the ducking and the fade-in are of the music alone.
+Music and clips are stereo PCM, voice-overs mono PCM, as `pcm` describes. A voice has one gain from its first word to
+its last: the music makes room for voices and clips, a clip for the voices that are heard in it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from math import floor
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from crosscut import ducking, pcm
-from crosscut.ducking import Ducking
+from crosscut.ducking import Ducking, Speech, together
 from crosscut.loudness import CHUNK, Signal, ratio, ratios
 from crosscut.media import AUDIO_RATE, USUAL_MIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Mapping, Sequence
 
     from crosscut.media import MixSettings, Seconds
     from crosscut.pcm import Sound
@@ -36,43 +34,123 @@ EDGE = AUDIO_RATE // 200
 
 
 @dataclass(frozen=True)
-class Levels:
-    """What a mix is made by: gains in dB, None where there is no such part, and times in samples.
+class VoiceLevel:
+    """One gain in dB from the first word to the last, and the sample at which the PCM file begins."""
 
-    `music` holds under the voice-over, `alone` where nobody speaks and everywhere if there is none.
+    gain: float
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class ClipLevel:
+    """Gains in dB where nobody speaks and where somebody does; heard from sample `start` on, at most `samples`."""
+
+    gain: float
+    under: float
+    start: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What a mix is made by: gains in dB, and times in samples.
+
+    `music` (None: there is none) holds under voice-overs and clips, `alone` where neither is heard.
     """
 
     music: float | None
-    voice: float | None
     alone: float | None
-    voice_start: int = 0
+    voices: tuple[VoiceLevel, ...] = ()
+    clips: tuple[ClipLevel, ...] = ()
     fade_in: int = 0
 
     def arguments(self) -> dict[str, Any]:
         """For a child function."""
         return asdict(self)
 
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Levels:
+        voices = tuple(VoiceLevel(**each) for each in arguments["voices"])
+        clips = tuple(ClipLevel(**each) for each in arguments["clips"])
+        return cls(**{**arguments, "voices": voices, "clips": clips})
 
-def plan_levels(music: Sound | None, voice: Sound | None, settings: MixSettings = USUAL_MIX) -> Levels:
-    """The voice-over comes `voice_gain` LU beside the target, the music under it `music_gain` LU beside the voice-over.
+    @property
+    def as_they_came(self) -> Levels:
+        """Everything at its place, no louder or softer than it is, and nothing making room."""
+        silent = None if self.music is None else 0.0
+        voices = tuple(replace(each, gain=0.0) for each in self.voices)
+        return Levels(silent, silent, voices, tuple(replace(each, gain=0.0, under=0.0) for each in self.clips))
 
-    Where nobody speaks the music comes up to the target, slowly: if it stayed down, a short voice-over in a long video
-    would need so much gain to be as loud as others that the limiter flattens it. Without a target the voice-over (but
-    for `voice_gain`) and the music alone are as loud as they came. The music is never louder under speech than alone.
+    @property
+    def highest(self) -> float:
+        """Decibels that all of it can still be lifted by: nothing by more than `MOST_GAIN`.
+
+        Among clips this holds for one at least: one of them may be too quiet, and the others must make up for it.
+        """
+        gains = [each.gain for each in self.voices] + ([] if self.alone is None else [self.alone])
+        clips = [each.gain for each in self.clips]
+        most = min([*gains, *clips]) if clips else max(gains, default=0.0)
+        return max(0.0, MOST_GAIN - most)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A clip's sound at its place: from sample `start` on, at most `samples`, `gain` dB beside its usual level."""
+
+    sound: Sound
+    start: int
+    samples: int
+    gain: float = 0.0
+
+
+def plan_levels(
+    music: Sound | None,
+    voices: Sequence[tuple[Sound, int]] = (),
+    clips: Sequence[Heard] = (),
+    settings: MixSettings = USUAL_MIX,
+) -> Levels:
+    """Levels of the parts there are; of a voice-over its sound and the sample it begins at. No clip is a silent one.
+
+    Voice-overs come `voice_gain` LU beside the target, clips to the target. Music lies `music_gain` LU beside the
+    softest voice-over or clip, and so does a clip beside the voice-overs that are heard in it. Where nothing else is
+    heard the music comes up to the target, slowly: if it stayed down, a short voice-over in a long video would need so
+    much gain to be as loud as others that the limiter flattens it. Without a target everything is as loud as it came
+    but for `voice_gain`. Neither music nor clip is ever louder under speech than alone.
     """
-    fade_in = samples_in(settings.fade_in) if music else 0
     alone = None if music is None else _gain(music, settings.loudness)
-    if voice is None:
-        return Levels(alone, None, alone, fade_in=fade_in)
-    start = samples_in(settings.voice_start)
-    if voice.loudness is None:
-        return Levels(alone, 0.0, alone, start, fade_in)
-    usual = voice.loudness if settings.loudness is None else settings.loudness
-    spoken = _gain(voice, usual + settings.voice_gain)
-    if music is None or alone is None:
-        return Levels(None, spoken, None, start)
-    under = _gain(music, voice.loudness + spoken + settings.music_gain)
-    return Levels(min(under, alone), spoken, alone, start, fade_in)
+    spoken = [(_voice_gain(sound, settings), sound, start) for sound, start in voices]
+    said = [
+        (sound.loudness + gain, start, start + sound.samples)
+        for gain, sound, start in spoken
+        if sound.loudness is not None
+    ]
+    clear = [(clip.sound, clip.sound.loudness) for clip in clips if clip.sound.loudness is not None]
+    fronts = [loudness for loudness, _, _ in said]
+    fronts += [loudness + _gain(sound, settings.loudness) for sound, loudness in clear]
+    under = alone
+    if music is not None and alone is not None and fronts:
+        under = min(alone, _gain(music, min(fronts) + settings.music_gain))
+    return Levels(
+        under,
+        alone,
+        tuple(VoiceLevel(gain, start) for gain, _, start in spoken),
+        tuple(_clip_level(clip, said, settings) for clip in clips),
+        samples_in(settings.fade_in) if music else 0,
+    )
+
+
+def _voice_gain(sound: Sound, settings: MixSettings) -> float:
+    if sound.loudness is None:
+        return 0.0
+    usual = sound.loudness if settings.loudness is None else settings.loudness
+    return _gain(sound, usual + settings.voice_gain)
+
+
+def _clip_level(clip: Heard, said: Sequence[tuple[float, int, int]], settings: MixSettings) -> ClipLevel:
+    alone = _gain(clip.sound, settings.loudness)
+    over = [loudness for loudness, start, stop in said if start < clip.start + clip.samples and stop > clip.start]
+    under = min(alone, _gain(clip.sound, min(over) + settings.music_gain)) if over else alone
+    return ClipLevel(alone + clip.gain, under + clip.gain, clip.start, clip.samples)
 
 
 def _gain(sound: Sound, loudness: float | None) -> float:
@@ -123,39 +201,56 @@ class _Music:
         return sound
 
 
-class _Voice:
-    """A mono PCM file, heard once from sample `begin` on, on both loudspeakers; its very ends are rounded off."""
+class _Once:
+    """A PCM file heard once from sample `begin` on, at most `most` samples of it, its very ends rounded off.
 
-    def __init__(self, file: BinaryIO, begin: int) -> None:
+    One channel is heard on both loudspeakers.
+    """
+
+    def __init__(self, file: BinaryIO, channels: int, begin: int, most: int | None = None) -> None:
         self._file = file
-        self._begin = begin
-        self._samples = pcm.count(file, 1)
+        self._channels = channels
+        self.begin = begin
+        samples = pcm.count(file, channels)
+        self._samples = samples if most is None else min(samples, most)
 
     def read(self, start: int, stop: int) -> Signal:
         sound = np.zeros((2, stop - start), np.float32)
-        low, high = max(start, self._begin) - self._begin, min(stop - self._begin, self._samples)
+        low, high = max(start, self.begin) - self.begin, min(stop - self.begin, self._samples)
         if low < high:
-            piece = pcm.read(self._file, 1, low, high)
+            piece = pcm.read(self._file, self._channels, low, high)
             _rise(piece, low, EDGE)
             _rise(piece[:, ::-1], self._samples - high, EDGE)
-            sound[:, low + self._begin - start : high + self._begin - start] = piece
+            sound[:, low + self.begin - start : high + self.begin - start] = piece
         return sound
 
-    def talking(self) -> NDArray[np.bool_]:
-        """For each cell of `ducking`."""
-        pieces = (pcm.read(self._file, 1, start, start + CHUNK) for start in range(0, self._samples, CHUNK))
-        return ducking.talking(np.concatenate([ducking.powers(piece) for piece in pieces]))
+    @property
+    def end(self) -> int:
+        return self.begin + self._samples
+
+    @property
+    def speech(self) -> Speech:
+        starts = range(0, self._samples, CHUNK)
+        pieces = (pcm.read(self._file, self._channels, start, min(start + CHUNK, self._samples)) for start in starts)
+        powers = [ducking.powers(piece) for piece in pieces]
+        return Speech(self.begin, ducking.talking(np.concatenate([*powers, np.zeros(0)])))
 
 
 def mixed(files: Sequence[BinaryIO], levels: Levels) -> Callable[[int, int], Signal]:
-    """Reads the sum of what `levels` names; `files` are the music and the voice-over, those there are.
+    """Reads the sum of what `levels` names; `files` are the music, the voice-overs and the clips, those there are.
 
     What it gives is shared: not to be written to. There is silence before the beginning.
     """
     music = None if levels.music is None else _Music(files[0], max(levels.fade_in, EDGE))
-    voice = None if levels.voice is None else _Voice(files[-1], levels.voice_start)
+    others = iter(files[1:] if music else files)
+    voices = [(_Once(next(others), 1, level.start), level) for level in levels.voices]
+    clips = [(_Once(next(others), 2, level.start, level.samples), level) for level in levels.clips]
     alone, depth = levels.alone or 0.0, (levels.alone or 0.0) - (levels.music or 0.0)
-    ducked = Ducking(voice.talking(), depth, levels.voice_start) if music and voice and depth else None
+    ducks = bool(music and depth) or any(level.gain != level.under for level in levels.clips)
+    said = [voice.speech for voice, _ in voices] if ducks else []
+    fronts = said + [Speech.throughout(clip.begin, clip.end) for clip, _ in clips]
+    ducked = Ducking(together(fronts), depth) if music and fronts and depth else None
+    makes_room = [_ducked_clip(clip, level, said) for clip, level in clips]
 
     @lru_cache(maxsize=REMEMBERED)
     def read(start: int, stop: int) -> Signal:
@@ -163,8 +258,21 @@ def mixed(files: Sequence[BinaryIO], levels: Levels) -> Callable[[int, int], Sig
         if music:
             gain = alone + (ducked.gain(start, stop) if ducked else np.zeros(1))
             sound += music.read(start, stop) * ratios(gain)
-        if voice and levels.voice is not None:
-            sound += voice.read(start, stop) * np.float32(ratio(levels.voice))
+        for voice, heard in voices:
+            if start < voice.end and stop > voice.begin:
+                sound += voice.read(start, stop) * np.float32(ratio(heard.gain))
+        for (clip, level), makes in zip(clips, makes_room, strict=True):
+            if start < clip.end and stop > clip.begin:
+                gain = level.gain + (makes.gain(start, stop) if makes else np.zeros(1))
+                sound += clip.read(start, stop) * ratios(gain)
         return sound
 
     return read
+
+
+def _ducked_clip(clip: _Once, level: ClipLevel, said: Sequence[Speech]) -> Ducking | None:
+    """By what is said while it is heard, and nothing else: so its sound is the same beside any neighbours."""
+    if not said or level.gain == level.under:
+        return None
+    heard = together(said).within(clip.begin, clip.end)
+    return Ducking(heard, level.gain - level.under) if heard.cells.any() else None

@@ -31,6 +31,7 @@ from crosscut.telemetry import Telemetry, event_log
 from crosscut.uploads import Uploads
 from crosscut.voices.elevenlabs import ElevenLabsVoice
 from crosscut.voices.espeak import EspeakVoice
+from crosscut.voices.piper import PiperVoice
 from crosscut.webhooks import deliver, installation_secret
 from crosscut.workshop import Toolbox
 
@@ -52,10 +53,15 @@ CHILD_MODULES = (
     "crosscut.conform",
     "crosscut.pcm",
     "crosscut.mix",
+    "crosscut.levelling",
+    "crosscut.seams",
     "crosscut.poster",
     "crosscut.voices.espeak",
 )
 """Modules whose functions run in sandbox children; they are imported once, before any file is seen."""
+
+PIPER_MODULES = ("crosscut.voices.piper_engine",)
+"""Those of Piper's own children: it is an extra and may not import, and its licence (GPL) keeps to them."""
 
 LOOKED_AT_SECONDS = 1.0
 """Whoever looks for a running server has its lock for a moment."""
@@ -71,15 +77,15 @@ def open_toolbox(
     Progress is told to `watcher`, events are written to `logs`, one JSON object a line.
     """
     # The clients' own lines would carry whole URLs, signatures included.
-    for client in ("httpx2", "httpx", "httpcore"):
+    for client in ("httpx2", "httpcore2", "httpx", "httpcore"):
         logging.getLogger(client).setLevel(logging.WARNING)
     limits = FetchLimits(max_bytes=settings.source_bytes, total=settings.fetch_seconds)
     artifacts = Artifacts(settings.data_dir, settings.cache_bytes)
-    with Sandbox(CHILD_MODULES) as sandbox:
+    with Sandbox(CHILD_MODULES) as sandbox, Sandbox(PIPER_MODULES) as piper_sandbox:
         yield Toolbox(
             artifacts=artifacts,
             sandbox=sandbox,
-            voice=_voice(settings, sandbox),
+            voice=_voice(settings, sandbox, piper_sandbox),
             fetcher=lambda lease, since: Fetcher(lease, limits, frozenset(settings.fetch_allow), since=since),
             telemetry=lambda: Telemetry(watcher, logs),
             workers=workers or settings.workers,
@@ -88,15 +94,24 @@ def open_toolbox(
         )
 
 
-def _speaks(settings: Settings) -> Literal["espeak", "elevenlabs"]:
+def _speaks(settings: Settings) -> Literal["espeak", "piper", "elevenlabs"]:
     if settings.voices != "auto":
         return settings.voices
-    return "elevenlabs" if settings.elevenlabs_api_key else "espeak"
+    if settings.elevenlabs_api_key:
+        return "elevenlabs"
+    return "piper" if settings.piper_model else "espeak"
 
 
-def _voice(settings: Settings, sandbox: Sandbox) -> Voice:
+def _voice(settings: Settings, sandbox: Sandbox, piper_sandbox: Sandbox) -> Voice:
     if _speaks(settings) == "espeak":
         return EspeakVoice(sandbox)
+    if _speaks(settings) == "piper":
+        if settings.piper_model is None:
+            raise RequestError(
+                "Piper needs a model: set CROSSCUT_PIPER_MODEL to its .onnx file, or CROSSCUT_VOICES=espeak",
+                code="no_model",
+            )
+        return PiperVoice(piper_sandbox, settings.piper_model)
     if settings.elevenlabs_api_key is None:
         raise RequestError(
             "ElevenLabs needs a key: set CROSSCUT_ELEVENLABS_API_KEY, or CROSSCUT_VOICES=espeak", code="no_key"
@@ -157,10 +172,14 @@ def _crew_arguments(settings: Settings) -> dict[str, Any]:
         "voices", "elevenlabs_voice", "elevenlabs_url",
     )  # fmt: skip
     secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
-    key = settings.elevenlabs_api_key
+    key, model = settings.elevenlabs_api_key, settings.piper_model
     return {
         "settings": {name: getattr(settings, name) for name in used}
-        | {"data_dir": str(settings.data_dir), "elevenlabs_api_key": key and key.get_secret_value()},
+        | {
+            "data_dir": str(settings.data_dir),
+            "elevenlabs_api_key": key and key.get_secret_value(),
+            "piper_model": model and str(model),
+        },
         "secrets": secrets or [installation_secret(settings.data_dir)],
     }
 
@@ -219,7 +238,7 @@ def open_machine(
 
 def _options(settings: Settings) -> Options:
     return Options(
-        free_speech=_speaks(settings) == "espeak",
+        free_speech=_speaks(settings) != "elevenlabs",
         processors=settings.workers,
         window=2 * settings.workers,
         downloads=settings.network_workers,

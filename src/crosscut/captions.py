@@ -12,6 +12,7 @@ from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+from crosscut.graphemes import clusters
 from crosscut.media import NO_TIME
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ FLICKER = 250
 
 PAUSE, SILENCE = 0.3, 0.7
 """Seconds between two words at which a cue may well end, and at which it should."""
-
-CLUSTER = 32
-"""Code points drawn as one character at most (Unicode's stream-safe text has 30 marks on a letter)."""
 
 _SENTENCE = frozenset(".!?…。！？｡؟۔।॥")
 _CLAUSE = frozenset(",;:—–،؛、，；：")
@@ -91,6 +89,27 @@ class Captions:
         return Captions(shown, min(self.length, end), self.language)
 
 
+@dataclass(frozen=True)
+class Atom:
+    """What no line break goes through: a word, a part of one that is too long, an ideograph with its punctuation."""
+
+    text: str
+    spaced: bool
+    """Whether a space goes before it, where it does not begin a line."""
+    start: Fraction
+    end: Fraction
+    width: int
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What one cue holds, line by line, and when it is shown (milliseconds)."""
+
+    start: int
+    end: int
+    lines: tuple[tuple[Atom, ...], ...]
+
+
 def cues_of(
     words: Iterable[Word], columns: int = WIDE_LINE, *, speed: Fraction = Fraction(1), begin: Seconds = NO_TIME
 ) -> tuple[Cue, ...]:
@@ -98,21 +117,30 @@ def cues_of(
 
     The last may end after the voice: see `within`.
     """
-    atoms = list(_atoms(words, columns, speed, begin))
-    page = _Page(atoms, columns)
+    return tuple(
+        Cue(passage.start, passage.end, "\n".join(_line_text(line) for line in passage.lines))
+        for passage in passages(words, columns, columns, speed, begin)
+    )
+
+
+def passages(words: Iterable[Word], columns: int, longest: int, speed: Fraction, begin: Fraction) -> Iterator[Passage]:
+    """What the cues hold, on lines of `columns`; a word of more than `longest` is cut, any other keeps to one line."""
+    page = _Page(list(_atoms(words, longest, speed, begin)), columns)
     parts = list(pairwise(page.divided()))
     starts: list[int] = []
     for first, _ in parts:
         # Words without a time of their own, or with one before the last word's, still follow each other.
-        starts.append(max(round(atoms[first].start * CLOCK), starts[-1] + 1 if starts else 0))
-    cues = []
+        starts.append(max(round(page.atoms[first].start * CLOCK), starts[-1] + 1 if starts else 0))
     for (first, stop), start, following in zip(parts, starts, [*starts[1:], None], strict=False):
         needed = max(LEAST, page.span(first, stop) * CLOCK // READ)
-        end = max(round(atoms[stop - 1].end * CLOCK), start + needed)
+        end = max(round(page.atoms[stop - 1].end * CLOCK), start + needed)
         if following is not None and end > following - FLICKER:
             end = following
-        cues.append(Cue(start, min(end, start + MOST), page.lines(first, stop)))
-    return tuple(cues)
+        yield Passage(start, min(end, start + MOST), page.lines(first, stop))
+
+
+def _line_text(line: Iterable[Atom]) -> str:
+    return "".join(f" {atom.text}" if atom.spaced else atom.text for atom in line).removeprefix(" ")
 
 
 def within(cues: Iterable[Cue], length: Seconds, language: str | None = None) -> Captions:
@@ -166,19 +194,7 @@ def _clock(milliseconds: int) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02},{rest:03}"
 
 
-@dataclass(frozen=True)
-class _Atom:
-    """What no line break goes through: a word, a part of one that is too long, an ideograph with its punctuation."""
-
-    text: str
-    spaced: bool
-    """Whether a space goes before it, where it does not begin a line."""
-    start: Fraction
-    end: Fraction
-    width: int
-
-
-def _atoms(words: Iterable[Word], columns: int, speed: Fraction, begin: Fraction) -> Iterator[_Atom]:
+def _atoms(words: Iterable[Word], columns: int, speed: Fraction, begin: Fraction) -> Iterator[Atom]:
     """The words; the time of a divided word goes by the widths of its parts."""
     for word in words:
         parts = [
@@ -193,7 +209,7 @@ def _atoms(words: Iterable[Word], columns: int, speed: Fraction, begin: Fraction
         edges = list(accumulate(widths, initial=0))
         for (part, spaced), width, edge in zip(parts, widths, edges, strict=False):
             first = start + length * edge / edges[-1]
-            yield _Atom(part, spaced, first, first + length * width / edges[-1], width)
+            yield Atom(part, spaced, first, first + length * width / edges[-1], width)
 
 
 def _clean(text: str) -> str:
@@ -211,7 +227,7 @@ def _cut(token: str, columns: int) -> list[str]:
     parts: list[str] = []
     room = 0
     before = ""
-    for cluster in _clusters(token):
+    for cluster in clusters(token):
         width = _width(cluster)
         apart = (_ideograph(cluster) or _ideograph(before)) and not _closes(cluster) and not _opens(before)
         if not parts or apart or width > room:
@@ -223,33 +239,9 @@ def _cut(token: str, columns: int) -> list[str]:
     return parts
 
 
-def _clusters(text: str) -> Iterator[str]:
-    """About what is drawn as one character: marks, joiners, skin tones and flags stay with what they belong to."""
-    cluster = ""
-    for character in text:
-        joined = cluster and (
-            unicodedata.category(character)[0] == "M"
-            or unicodedata.category(character) == "Cf"
-            or cluster[-1] == "\u200d"
-            or "\U0001f3fb" <= character <= "\U0001f3ff"
-            or (_flag(character) and len(cluster) == 1 and _flag(cluster))
-        )
-        if not joined or len(cluster) >= CLUSTER:
-            if cluster:
-                yield cluster
-            cluster = ""
-        cluster += character
-    if cluster:
-        yield cluster
-
-
-def _flag(character: str) -> bool:
-    return "\U0001f1e6" <= character <= "\U0001f1ff"
-
-
 def _width(text: str) -> int:
     """Columns it takes."""
-    return sum(2 if unicodedata.east_asian_width(cluster[0]) in "WF" else 1 for cluster in _clusters(text))
+    return sum(2 if unicodedata.east_asian_width(cluster[0]) in "WF" else 1 for cluster in clusters(text))
 
 
 def _ideograph(cluster: str) -> bool:
@@ -270,8 +262,8 @@ def _opens(cluster: str) -> bool:
 class _Page:
     """Where a text is divided best. The costs are of no unit: a cue more than needed costs a half."""
 
-    def __init__(self, atoms: Sequence[_Atom], columns: int) -> None:
-        self._atoms = atoms
+    def __init__(self, atoms: Sequence[Atom], columns: int) -> None:
+        self.atoms = atoms
         self._columns = columns
         self._edges = list(accumulate((atom.spaced + atom.width for atom in atoms), initial=0))
         self._starts = [float(atom.start) for atom in atoms]
@@ -282,11 +274,11 @@ class _Page:
 
     def span(self, first: int, stop: int) -> int:
         """Columns that these atoms take on one line."""
-        return self._edges[stop] - self._edges[first] - self._atoms[first].spaced
+        return self._edges[stop] - self._edges[first] - self.atoms[first].spaced
 
     def divided(self) -> list[int]:
         """The borders of the cues, first and last included."""
-        count = len(self._atoms)
+        count = len(self.atoms)
         best, back = [0.0] * (count + 1), [0] * (count + 1)
         for stop in range(1, count + 1):
             first = stop - 1
@@ -301,25 +293,21 @@ class _Page:
             borders.append(back[borders[-1]])
         return borders[::-1]
 
-    def lines(self, first: int, stop: int) -> str:
-        """The text of a cue, on two lines about as long where one is too short for it."""
-        if self.span(first, stop) <= self._columns:
-            return self._line(first, stop)
+    def lines(self, first: int, stop: int) -> tuple[tuple[Atom, ...], ...]:
+        """The atoms of a cue, on two lines about as long where one is too short for it."""
+        if stop - first == 1 or self.span(first, stop) <= self._columns:
+            return (tuple(self.atoms[first:stop]),)
         fitting = [
             at
             for at in range(first + 1, stop)
             if self.span(first, at) <= self._columns and self.span(at, stop) <= self._columns
         ]
         middle = min(fitting, key=lambda at: abs(self.span(first, at) - self.span(at, stop)) + 8 * self._breaks[at])
-        return f"{self._line(first, middle)}\n{self._line(middle, stop)}"
-
-    def _line(self, first: int, stop: int) -> str:
-        atoms = self._atoms[first:stop]
-        return "".join(f" {atom.text}" if atom.spaced else atom.text for atom in atoms).removeprefix(" ")
+        return tuple(self.atoms[first:middle]), tuple(self.atoms[middle:stop])
 
     def _fits(self, first: int, stop: int) -> bool:
         """Whether two lines hold it and it is not heard for too long."""
-        line_end = self._edges[first] + self._atoms[first].spaced + self._columns
+        line_end = self._edges[first] + self.atoms[first].spaced + self._columns
         middle = bisect_right(self._edges, line_end) - 1
         if middle < stop and self.span(middle, stop) > self._columns:
             return False
@@ -346,7 +334,7 @@ class _Page:
             return 0.1
         if self._last(at) in _CLAUSE:
             return 0.4
-        return 1.0 if self._atoms[at].spaced else 1.3
+        return 1.0 if self.atoms[at].spaced else 1.3
 
     def _spanned(self, at: int) -> float:
         """What it costs to go on with that atom in the cue of the one before."""
@@ -356,11 +344,11 @@ class _Page:
 
     def _ends_sentence(self, at: int) -> bool:
         # A full stop before a small letter belongs to an abbreviation.
-        return self._last(at) in _SENTENCE and not self._atoms[at].text[0].islower()
+        return self._last(at) in _SENTENCE and not self.atoms[at].text[0].islower()
 
     def _last(self, at: int) -> str:
         """The last character before that atom, quotes and brackets apart."""
-        return self._atoms[at - 1].text.rstrip("\"'”’»«“)]}」』）】》")[-1:] or " "
+        return self.atoms[at - 1].text.rstrip("\"'”’»«“)]}」』）】》")[-1:] or " "
 
     def _pause(self, at: int) -> float:
         return self._starts[at] - self._ends[at - 1]

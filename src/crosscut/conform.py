@@ -18,18 +18,22 @@ from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
 
-from crosscut import decode
+from crosscut.burning import from_json, looks
 from crosscut.errors import ConformError
+from crosscut.lettering import Lettering
 from crosscut.media import BT709, Colour, Fit, Format, shown_size, usual_colour
+from crosscut.overlay import captioned
 from crosscut.probe import frame_colour
+from crosscut.seeking import frames_from, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from av.container import OutputContainer
     from av.filter.context import FilterContext
     from av.video.stream import VideoStream
 
+    from crosscut.overlay import Paced
     from crosscut.sandbox import Job
 
 T = TypeVar("T")
@@ -88,22 +92,29 @@ def encode(
     pixel_aspect: str,
     duration: str,
     threads: int,
+    captions: Mapping[str, Any] | None = None,
+    start: str = "0",
+    hold: int = 0,
 ) -> Any:
     """Child: conform `job.inputs[0]` into an MP4 without sound in `job.outputs[0]`.
 
-    `fps`, `pixel_aspect` and `duration` (seconds) are exact fractions as text. Answers `{"frames": n}`.
+    `fps`, `pixel_aspect`, `start` and `duration` (seconds) are exact fractions as text. What is before `start` is left
+    out, `duration` counts from there, and the last picture stays for `hold` frames more. `captions` are
+    `{"style": ..., "cues": ...}` (see `burning`), in time from the first frame on. Answers `{"frames": n}`.
     """
     frame_format = Format(width, height, Fraction(fps))
     frames = max(1, round(Fraction(duration) * frame_format.fps))
-    with decode.open_media(job.inputs[0], threads=threads) as source:
-        stream = decode.video_stream(source)
-        if stream is None:
-            raise ConformError("it has no video", code="no_video")
+    total = frames + hold
+    with frames_from(job.inputs[0], Fraction(start), threads) as decoded:
         painter = Painter(frame_format, fit, rotation, Fraction(pixel_aspect))
-        paces = paced(decode.decoded(source, stream), frame_format.fps, frames)
-        painted_frames = ((painter.paint(frame), first, stop) for frame, first, stop in paces)
-        # With threads of its own the encoder takes pictures and works on them while the next are decoded.
-        pictures = ahead(painted_frames) if threads == 1 else painted_frames
+        paces = paced(decoded, frame_format.fps, frames, start=Fraction(start), hold=hold)
+        pictures: Paced = ((painter.paint(frame), first, stop) for frame, first, stop in paces)
+        if captions:
+            shown = looks(from_json(captions["cues"]), frame_format.fps, total)
+            pictures = captioned(pictures, shown, Lettering(width, height, captions["style"]).picture)
+        if threads == 1:
+            # With threads of its own the encoder takes pictures and works on them while the next are decoded.
+            pictures = ahead(pictures)
         with av.open(job.outputs[0], "w", format="mp4", options={"fflags": "+bitexact"}) as sink:
             encoder = add_encoder(sink, frame_format, threads)
             count = 0
@@ -112,7 +123,7 @@ def encode(
                     painted.pts = slot
                     sink.mux(encoder.encode(painted))
                 count = stop
-                job.progress(count / frames)
+                job.progress(count / total)
             sink.mux(encoder.encode(None))
     return {"frames": count}
 
@@ -145,18 +156,21 @@ def add_encoder(sink: OutputContainer, frame_format: Format, threads: int) -> Vi
     return stream
 
 
-def paced(frames: Iterator[VideoFrame], fps: Fraction, total: int) -> Iterator[tuple[VideoFrame, int, int]]:
+def paced(
+    frames: Iterator[VideoFrame], fps: Fraction, total: int, *, start: Fraction = Fraction(0), hold: int = 0
+) -> Iterator[tuple[VideoFrame, int, int]]:
     """Constant rate from any timestamps: `(frame, first slot, stop slot)` for the frames that are shown at all.
 
-    A frame belongs to the slot nearest to its time and stays until the next one's; the last stays until `total`.
-    Dropped frames are never scaled, repeated ones are scaled once.
+    A frame belongs to the slot nearest to its time and stays until the next one's; the last stays until `total`, and
+    `hold` slots more. Slot 0 is `start` seconds after the first frame. Dropped frames are never scaled, repeated ones
+    are scaled once.
     """
     origin: Fraction | None = None
     held: VideoFrame | None = None
     slot = 0
     for frame in frames:
         time = timestamp(frame)
-        origin = time if origin is None else origin
+        origin = time + start if origin is None else origin
         # Halves go up, always: rounding them to even would show pairs of neighbours when a rate is halved.
         arrival = floor((time - origin) * fps + Fraction(1, 2))
         if arrival >= total:
@@ -165,16 +179,23 @@ def paced(frames: Iterator[VideoFrame], fps: Fraction, total: int) -> Iterator[t
             yield held, slot, arrival
             slot = arrival
         held = frame
+    else:
+        if held is not None and start:
+            _check_left(held, origin, fps)
     if held is None:
         raise ConformError("not one frame of it can be decoded", code="no_frames")
-    yield held, slot, total
+    yield held, slot, total + hold
 
 
-def timestamp(frame: VideoFrame) -> Fraction:
-    """Seconds; `decoded` lets no frame through that has none."""
-    assert frame.pts is not None
-    assert frame.time_base is not None
-    return frame.pts * frame.time_base
+def _check_left(last: VideoFrame, moment: Fraction | None, fps: Fraction) -> None:
+    """Raise ConformError "nothing_left" where the last frame is no longer shown at that time."""
+    assert last.time_base is not None
+    length = last.duration * last.time_base or 1 / fps  # a file need not say
+    if moment is not None and moment >= timestamp(last) + length:
+        raise ConformError(
+            "nothing of it is left behind the moment at which it is to start: let it start earlier",
+            code="nothing_left",
+        )
 
 
 def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:

@@ -12,15 +12,16 @@ import structlog
 
 from crosscut import __version__
 from crosscut.benches import Bench, Benches
+from crosscut.cuts import cut_of
 from crosscut.errors import CrosscutError, RequestError
 from crosscut.estimate import estimate
 from crosscut.gather import Planned, document, draw_plan, origin_of, recalled, sentence, shown, study
 from crosscut.media import Seconds
-from crosscut.pieces import encoder_threads
+from crosscut.pieces import encoder_threads, take_of
 from crosscut.plan import Rendition, SpokenLine
 from crosscut.plandoc import FACTS, ORIGIN, TARGET, PlanDoc, Voiced
-from crosscut.report import manifest_csv, manifest_json
-from crosscut.segments import make_segment, segment_key
+from crosscut.report import Levels, manifest_csv, manifest_json
+from crosscut.segments import Take, make_segment, segment_key
 from crosscut.speech import expected, line_sentence, say, voice_or_why
 from crosscut.spending import costs
 from crosscut.studio import UNEXPECTED, Studio, failure
@@ -151,16 +152,14 @@ class Crew:
         told = task.payload["source"]
         url, base = told["url"], told["base"]
         source = Planned(ORIGIN.validate_python(_origin(told)), url, base and Path(base), task.shop)
+        take = Take(
+            FACTS.validate_python(task.payload["facts"]),
+            Rendition(task.payload["frames"], tuple(task.payload["reasons"])),
+            TARGET.validate_python(task.payload["target"]),
+            Seconds(Fraction(task.payload["start"])),
+        )
         try:
-            make_segment(
-                source,
-                FACTS.validate_python(task.payload["facts"]),
-                Rendition(task.payload["frames"], tuple(task.payload["reasons"])),
-                TARGET.validate_python(task.payload["target"]),
-                task.shop,
-                task.payload["threads"],
-                task.report,
-            )
+            make_segment(source, take, task.shop, task.payload["threads"], task.report)
         except CrosscutError as error:
             task.failed(error, sentence(url, shown(url), error), source=shown(url))
 
@@ -199,9 +198,10 @@ class Crew:
             "seed": request.seed,
             "total": len(studio.plan),
         }
-        problem = None
+        problem, levels = None, Levels()
         with self._destinations(record.destination).open(record.folder) as delivery:
-            for name, parts in (("manifest.json", manifest_json(head, rows())), ("manifest.csv", manifest_csv(rows()))):
+            told = manifest_json(head, levels.through(rows()))
+            for name, parts in (("manifest.json", told), ("manifest.csv", manifest_csv(rows()))):
                 try:
                     delivery.put_text(name, parts)
                 except CrosscutError as error:
@@ -209,7 +209,7 @@ class Crew:
                     task.shop.telemetry.failed(error, file=name)
                     problem = problem or error.public
             delivery.sweep()
-        task.result = {"problem": problem}
+        task.result = {"problem": problem, "loudness": levels.as_json()}
 
     def _hook(self, task: Task) -> None:
         assert self._webhook is not None, "this process sends no webhooks"
@@ -260,26 +260,22 @@ class Task:
 def plan_result(
     record: JobRecord, plan: Plan, doc: PlanDoc, processors: int, cost: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that the queue must know of a plan, as JSON; `segments` are payloads that need nothing else."""
+    """All that the queue must know of a plan, as JSON; `segments` are payloads that need nothing else.
+
+    Clips into which captions are drawn are no segments of the queue: what they show depends on who speaks there.
+    """
     threads = encoder_threads(plan, processors)
     slots: list[list[Any]] = []
     segments: dict[str, dict[str, Any]] = {}
-    for number, target in enumerate(plan.targets):
+    for number in range(len(plan.targets)):
         for place, block in enumerate(plan.request.blocks):
             for choice, clip in enumerate(block.clips):
                 problem, key = doc.clip_problems.get(clip), None
-                rendition = plan.renditions.get((clip, number))
-                if rendition and rendition.reasons:
-                    key = segment_key(doc.sources[clip].sha256, doc.facts[clip], rendition, target)
-                    segments[key] = {
-                        "source": ORIGIN.dump_python(doc.sources[clip]) | {"url": clip, "base": record.base},
-                        "since": record.created,
-                        "facts": FACTS.dump_python(doc.facts[clip], mode="json"),
-                        "target": TARGET.dump_python(target, mode="json"),
-                        "frames": rendition.frames,
-                        "reasons": list(rendition.reasons),
-                        "threads": threads,
-                    }
+                if (clip, number) in plan.renditions and not plan.draws_captions:
+                    take = take_of(plan, clip, number)
+                    key = None if take.copied else segment_key(doc.sources[clip].sha256, take)
+                    if key:
+                        segments[key] = _segment_payload(record, doc, clip, take, threads)
                 slots.append([number, place, choice, key, problem])
     price = estimate(plan, doc.sizes, doc.names.__getitem__) | {"notes": doc.notes, "cost": cost}
     return {
@@ -290,6 +286,19 @@ def plan_result(
         "segments": segments,
         "estimate": price,
         "refused": price["refused"],
+    }
+
+
+def _segment_payload(record: JobRecord, doc: PlanDoc, clip: str, take: Take, threads: int) -> dict[str, Any]:
+    return {
+        "source": ORIGIN.dump_python(doc.sources[clip]) | {"url": cut_of(clip).source, "base": record.base},
+        "since": record.created,
+        "facts": FACTS.dump_python(take.facts, mode="json"),
+        "target": TARGET.dump_python(take.target, mode="json"),
+        "frames": take.rendition.frames,
+        "reasons": list(take.rendition.reasons),
+        "start": str(take.start),
+        "threads": threads,
     }
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from fractions import Fraction
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any
 
+from crosscut import drawing
 from crosscut.media import Seconds, differences, rate_text
 from crosscut.plan import LISTED, Plan, SpokenLine
+from crosscut.timeline import fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from crosscut.grid import Stage
 
@@ -34,7 +37,14 @@ def estimate(plan: Plan, sizes: Mapping[str, int], shown: Callable[[str], str]) 
         for source in plan.sources
     ]
     encodes = [clip for clip in clips if clip["reasons"]]
-    totals = _listed(plan) if len(plan) <= LISTED else _counted(plan)
+    price = {
+        "clips_to_encode": len(encodes),
+        "encode_seconds": _rounded(sum((clip["seconds"] for clip in encodes), 0.0)),
+        "captions_to_draw": None,
+    }
+    if plan.draws_captions:
+        price = drawing.price(plan)
+    totals = _totals(plan)
     refusal = plan.overflow_refusal()
     spoken = set(plan.request.lines)
     return {
@@ -49,9 +59,8 @@ def estimate(plan: Plan, sizes: Mapping[str, int], shown: Callable[[str], str]) 
         "distinct_clips": len(plan.sources),
         "clips": clips,
         "joinable_as_they_came": sum(clip["joinable"] for clip in clips),
-        "clips_to_encode": len(encodes),
-        "encode_seconds": _rounded(sum((clip["seconds"] for clip in encodes), 0.0)),
-        "wide_would_save": len(encodes) - _wide_encodes(plan),
+        **price,
+        "wide_would_save": 0 if plan.draws_captions else len(encodes) - _wide_encodes(plan),
         "voice_over_lines": len(spoken),
         "voice_over_characters": sum(len(line.text) for line in spoken),
         "total_minutes": _rounded(float(totals["seconds"]) / 60),
@@ -92,10 +101,16 @@ def _wide_encodes(plan: Plan) -> int:
     )
 
 
-def _listed(plan: Plan) -> dict[str, Any]:
+def _totals(plan: Plan) -> dict[str, Any]:
+    if len(plan) <= LISTED:
+        return _listed(plan, range(1, len(plan) + 1))
+    return _sampled(plan) if plan.request.bindings else _counted(plan)
+
+
+def _listed(plan: Plan, indexes: Sequence[int]) -> dict[str, Any]:
     """Small jobs: every variation is looked at."""
     seconds, broken, short = Fraction(0), 0, []
-    for variation in plan:
+    for variation in map(plan.variation, indexes):
         if variation.problem:
             broken += 1
             continue
@@ -103,6 +118,23 @@ def _listed(plan: Plan) -> dict[str, Any]:
         if variation.overflow:
             short.append(variation.index)
     return {"seconds": seconds, "broken": broken, "short": _short(plan, len(short), short[:SHOWN], exact=True)}
+
+
+def _sampled(plan: Plan) -> dict[str, Any]:
+    """Large jobs with lines that belong to blocks or clips: some variations are looked at, and stand for the others.
+
+    Where a line finds room depends on all clips of a variation together.
+    """
+    total = len(plan)
+    # Steps of the golden section that share no factor with the total go evenly through every block's clips.
+    step = next(each for each in itertools.count(total * 987 // 1597) if gcd(each, total) == 1)
+    found = _listed(plan, [number * step % total + 1 for number in range(LISTED)])
+    times = Fraction(total, LISTED)
+    return {
+        "seconds": found["seconds"] * times,
+        "broken": round(found["broken"] * times),
+        "short": _short(plan, round(found["short"]["count"] * times), [], exact=False),
+    }
 
 
 def _counted(plan: Plan) -> dict[str, Any]:
@@ -113,7 +145,7 @@ def _counted(plan: Plan) -> dict[str, Any]:
         usable = sum(source not in plan.music_problems for source in tracks)
         share = box.combinations * (Fraction(usable, len(tracks)) if tracks else Fraction(1))
         for number, target in enumerate(plan.targets):
-            for length, part in _lengths(plan, box, number).items():
+            for length, part in _lengths(plan, stage, box, number).items():
                 picture = Seconds(length / target.format.fps)
                 spoken, overflowing, held = _expected_voice(plan, stage, picture, target.format.fps)
                 good += part * share * spoken
@@ -126,12 +158,11 @@ def _counted(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _lengths(plan: Plan, box: Stage, number: int) -> dict[int, Fraction]:
+def _lengths(plan: Plan, stage: int, box: Stage, number: int) -> dict[int, Fraction]:
     """Frames of picture in a format -> the share of the box's combinations that have so many, of those that can be."""
     counts: Counter[int] = Counter({0: 1})
-    for block, span in zip(plan.request.blocks, box.ranges, strict=True):
-        clips = block.clips[slice(*span)]
-        frames = Counter(plan.renditions[c, number].frames for c in clips if (c, number) in plan.renditions)
+    for block in range(len(plan.request.blocks)):
+        frames = Counter(slot.length for slot in plan.slots_in(stage, block, number))
         grown: Counter[int] = Counter()
         for length, count in counts.items():
             for more, times in frames.items():
@@ -147,7 +178,7 @@ def _expected_voice(plan: Plan, stage: int, picture: Seconds, fps: Fraction) -> 
     if not drawn:
         return Fraction(1), Fraction(0), Fraction(0)
     spoken = [line for line in drawn if isinstance(line, SpokenLine)]
-    handled = [plan.overflow(line.seconds, picture, fps) for line in spoken]
+    handled = [fitted(line.seconds, picture - plan.unspoken, fps, faster=plan.faster) for line in spoken]
     holds = sum(hold for hold, _, _ in handled)
     overflowing = sum(overflow is not None for _, _, overflow in handled)
     return Fraction(len(spoken), len(drawn)), Fraction(overflowing, len(drawn)), holds / fps / len(drawn)
@@ -173,7 +204,8 @@ def _bytes(plan: Plan, sizes: Mapping[str, int], seconds: Fraction) -> int:
         else:
             rates.append(sizes.get(source, 0) / (rendition.frames / frame.fps))
     video = sum(rates, Fraction(0)) / len(rates) if rates else Fraction(0)
-    audio = AUDIO_BYTES_PER_SECOND if plan.request.music or plan.request.lines else 0
+    heard = plan.request.music or plan.request.lines or plan.request.clip_sound == "keep"
+    audio = AUDIO_BYTES_PER_SECOND if heard else 0
     return round((video + audio) * seconds)
 
 

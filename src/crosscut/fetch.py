@@ -4,6 +4,9 @@ A source is stored under the SHA-256 of its bytes. A note per URL (or per path, 
 bytes it gave, so that a later job asks the server only whether they changed. Where the server gives nothing to ask
 with (no ETag, no Last-Modified) its bytes are trusted for `FetchLimits.trust`; where it does not give the file any
 more, as with a signed link that has expired, the copy it gave before is used, and the source says so.
+
+Share links and names of objects lead to their files (see links). An object is asked for as anybody would, and signed
+for with the credentials of this machine only where it is not public; it is known by its name, never by what was signed.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import httpx2
 from crosscut.artifacts import artifact_key, is_full, storage_errors
 from crosscut.errors import FetchError
 from crosscut.guard import USUAL_PORTS, Guard, RefusedError, checked_url, guarded_client, redact, resolve
+from crosscut.links import PUBLIC, LinkError, Place, names_file, object_name, object_place, share_place
 from crosscut.sniff import HEAD
 from crosscut.transfer import FetchLimits, Pace, Transfer, refuse_other, shown, too_large
 
@@ -35,16 +39,21 @@ if TYPE_CHECKING:
 
     from crosscut.artifacts import Lease
     from crosscut.guard import Resolver
+    from crosscut.links import Endpoints, Signer
     from crosscut.transfer import Progress
 
 __all__ = ["FetchLimits", "Fetcher", "Source"]
 
 CHUNK = 1 << 20
 
-NOTE_VERSION = 2
+NOTE_VERSION = 3
 """Part of the names of notes: raise it when their fields change."""
 
-LOST = {"not_found": "is not there any more", "not_permitted": "needs permission now"}
+LOST = {
+    "not_found": "is not there any more",
+    "not_permitted": "needs permission now",
+    "quota_exceeded": "was downloaded too often of late",
+}
 """By the code of an error that trying again will not mend: what became of a source we have a copy of."""
 
 
@@ -58,6 +67,8 @@ class Source:
     size: int
     note: str | None = None
     """A sentence for the user about where these bytes come from, if not from the source as it is now."""
+    filename: str | None = None
+    """What the server calls the file, where the link does not say."""
 
 
 class Fetcher:
@@ -72,14 +83,21 @@ class Fetcher:
         ports: frozenset[int] = USUAL_PORTS,
         resolver: Resolver = resolve,
         since: float | None = None,
+        endpoints: Endpoints = PUBLIC,
+        signer: Signer | None = None,
     ) -> None:
-        """`since` (seconds of the epoch, default now): what any process fetched after it is taken without asking."""
+        """`since` (seconds of the epoch, default now): what any process fetched after it is taken without asking.
+
+        `endpoints` pass the guard like every host: one on this machine has to be in `allow` as well.
+        """
         self._lease = lease
         self._limits = limits or FetchLimits()
         self._allow = allow
         self._ports = ports
         self._resolver = resolver
         self._since = time.time() if since is None else since
+        self._endpoints = endpoints
+        self._signer = signer
 
     def fetch(
         self,
@@ -101,18 +119,29 @@ class Fetcher:
     def _fetch_url(self, text: str, report: Progress, stop: threading.Event) -> Source:
         label = redact(text)
         try:
-            url = checked_url(text)
-        except RefusedError as error:
+            place = self._place(text)
+        except (RefusedError, LinkError) as error:
             raise FetchError(f"{label} {error.reason}.", code=error.code) from error
-        key = artifact_key("url", url=str(url), version=NOTE_VERSION)
+        key = artifact_key("url", url=place.key, version=NOTE_VERSION)
         pace = Pace(label, self._limits, stop)
         with self._lease.locked(key, waiting=pace.check_cancelled):
             known = self._noted(key)
             note = known if known and self._is_fresh(known) else None
             if note is None:
-                note = self._lease.with_room(lambda: self._ask(url, label, known, pace, report))
+                note = self._lease.with_room(lambda: self._ask(place, label, known, pace, report))
                 self._lease.put_json(key, note)
-        return self._source(label, note)
+        named = place.name is not None or names_file(text)
+        return self._source(label, note, None if named else note["filename"])
+
+    def _place(self, text: str) -> Place:
+        name = object_name(text)
+        if name:
+            return object_place(name, self._endpoints)
+        url = str(checked_url(text))
+        return share_place(url, self._endpoints) or Place(url, url)
+
+    def _sign(self, place: Place) -> str | None:
+        return self._signer.sign(place.name, place.region) if self._signer and place.name else None
 
     def _noted(self, key: str) -> dict[str, Any] | None:
         """The note of a source whose bytes are here, whole."""
@@ -129,14 +158,14 @@ class Fetcher:
         return bool(max(note["asked"] - self._since, note["fetched"] + self._limits.trust - time.time()) >= 0)
 
     def _ask(
-        self, url: httpx2.URL, label: str, known: dict[str, Any] | None, pace: Pace, report: Progress
+        self, place: Place, label: str, known: dict[str, Any] | None, pace: Pace, report: Progress
     ) -> dict[str, Any]:
-        """Return the new note: of what `url` gives now or, where it gives nothing any more, of what is `known`.
+        """Return the new note: of what `place` gives now or, where it gives nothing any more, of what is `known`.
 
         `fetched` is when the server last stood for the bytes, `asked` when it was asked, in seconds of the epoch.
         """
         try:
-            note = self._download(url, label, known, pace, report)
+            note = self._download(place, label, known, pace, report)
         except FetchError as error:
             if known is None or not (error.retryable or error.code in LOST):
                 raise
@@ -145,9 +174,9 @@ class Fetcher:
         return {**note, "fetched": now, "asked": now, "lost": None}
 
     def _download(
-        self, url: httpx2.URL, label: str, known: dict[str, Any] | None, pace: Pace, report: Progress
+        self, place: Place, label: str, known: dict[str, Any] | None, pace: Pace, report: Progress
     ) -> dict[str, Any]:
-        """Store what `url` gives now, unless it is what is `known`; return what describes it."""
+        """Store what `place` gives now, unless it is what is `known`; return what describes it."""
         limits = self._limits
         pace.start()
         guard = Guard(allow=self._allow, ports=self._ports, resolver=self._resolver, watch=pace.check)
@@ -156,7 +185,9 @@ class Fetcher:
         scratch = self._lease.scratch()
         try:
             with storage_errors(), guarded_client(guard, timeout, headers) as client, scratch.open("wb") as file:
-                transfer = Transfer(client, url, label, file, limits=limits, pace=pace, report=report, known=known)
+                transfer = Transfer(
+                    client, place, label, file, limits=limits, pace=pace, report=report, known=known, sign=self._sign
+                )
                 fresh = transfer.run()
             if fresh is None:
                 assert known is not None
@@ -214,10 +245,10 @@ class Fetcher:
             scratch.unlink(missing_ok=True)
         return {"sha256": digest.hexdigest(), "size": taken}
 
-    def _source(self, label: str, note: dict[str, Any]) -> Source:
+    def _source(self, label: str, note: dict[str, Any], filename: str | None = None) -> Source:
         path = self._lease.get(note["sha256"])
         assert path is not None, "the lease holds what it was given"
-        return Source(label, note["sha256"], path, note["size"], _lost(label, note))
+        return Source(label, note["sha256"], path, note["size"], _lost(label, note), filename)
 
 
 def _lost(label: str, note: dict[str, Any]) -> str | None:

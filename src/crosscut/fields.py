@@ -12,16 +12,18 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     PlainValidator,
     Tag,
     ValidationInfo,
+    model_validator,
 )
 
-from crosscut.media import Manner
+from crosscut.cuts import Cut, clip_key
+from crosscut.links import CLOUDS, LinkError, object_name, share_place
+from crosscut.media import Manner, Seconds
 from crosscut.notation import format_size, frame_rate
 from crosscut.refusals import EXAMPLE_LINK, kind_of, problem, quoted
 
@@ -34,8 +36,12 @@ SPEECH = ("text_to_speach", "text_to_speech", "voice_blocks")
 MAX_FORMATS = 8
 LONGEST_DURATION = 600
 """Seconds."""
+LONGEST_CLIP = 86_400
+"""Seconds of a source within which a part of it may be chosen."""
 PASSTHROUGH = 1_000
 """Most characters that are kept for the caller and handed back."""
+LABEL = 100
+"""Most characters of a clip's label."""
 DESTINATION = 1_000
 """Most characters of the place in which the task's folder is made."""
 
@@ -99,8 +105,20 @@ def _block_name(text: str, info: ValidationInfo) -> str:
     return _check_label(text, context_of(info).limits.task_name, "has a name that ")
 
 
+def _label(text: str | None) -> str | None:
+    return None if text is None else _check_label(text.strip(), LABEL)
+
+
 def _voice(text: str | None) -> str | None:
     return _check_label(text.strip(), 200) if text and text.strip() else None
+
+
+def _block(text: str | None) -> str | None:
+    return text if text and text.strip() else None
+
+
+def _clip(text: str | None) -> str | None:
+    return text.strip() if text and text.strip() else None
 
 
 def _text(text: str, info: ValidationInfo) -> str:
@@ -124,7 +142,7 @@ def _source(text: str, info: ValidationInfo) -> str:
     if len(text) > context.limits.url:
         raise problem(f"is longer than {context.limits.url:,} characters; use a shorter link")
     if PLAIN_LINK.fullmatch(text):
-        return text
+        return _shared_link(text)
     if _has_control(text):
         raise problem("holds a line break, tab or another control character; remove it")
     if text.startswith("source:"):
@@ -137,10 +155,28 @@ def _source(text: str, info: ValidationInfo) -> str:
         if context.local:
             return text
         raise problem(f"must be {wanted}")
+    if scheme[1].lower() in CLOUDS:
+        return _object(text)
     if scheme[1].lower() not in ("http", "https"):
         raise problem(f"starts with {quoted(scheme[1] + ':')}, which is not supported; give {wanted}")
     _check_link(text)
-    return text
+    return _shared_link(text)
+
+
+def _object(text: str) -> str:
+    try:
+        return str(object_name(text))
+    except LinkError as error:
+        raise problem(error.reason) from None
+
+
+def _shared_link(link: str) -> str:
+    """The link as it is, where it leads to no folder or document of a service that we know."""
+    try:
+        share_place(link)
+    except LinkError as error:
+        raise problem(error.reason) from None
+    return link
 
 
 def _check_link(link: str) -> None:
@@ -196,33 +232,31 @@ def _language(code: str | None) -> str | None:
     return code
 
 
-def _duration(value: object) -> Fraction:
+def _duration(value: object, longest: int = LONGEST_DURATION) -> Fraction:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise problem(f"must be a number of seconds, not {kind_of(value)}")
-    if not 0 <= value <= LONGEST_DURATION:
-        raise problem(f"must be a number of seconds from 0 to {LONGEST_DURATION}")
+    if not 0 <= value <= longest:
+        raise problem(f"must be a number of seconds from 0 to {longest:,}")
     return Fraction(str(value))
 
 
-def _clips(clips: list[str]) -> list[str]:
+def _moment(value: object) -> Fraction:
+    return _duration(value, LONGEST_CLIP)
+
+
+def _clips(clips: list[str | ClipField]) -> list[str | ClipField]:
     if not clips:
         raise problem("has no clips: add at least one link or remove the block")
     return clips
 
 
-def _video_blocks(blocks: dict[str, list[str]], info: ValidationInfo) -> dict[str, list[str]]:
+def _video_blocks(blocks: dict[str, list[str | ClipField]], info: ValidationInfo) -> dict[str, list[str | ClipField]]:
     limit = context_of(info).limits.blocks
     if not blocks:
         raise problem(f'has no blocks: add one like {{"hook": ["{EXAMPLE_LINK}"]}}')
     if len(blocks) > limit:
         raise problem(f"has {len(blocks):,} blocks; at most {limit} can follow one another in a video, so remove some")
     return blocks
-
-
-def _clip_sound(value: object) -> object:
-    if value == "keep":
-        raise problem('"keep" is not possible: this version mixes no clip sound yet; leave it out or send "mute"')
-    return value
 
 
 def _formats(formats: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -251,6 +285,7 @@ def _texts(value: object, info: ValidationInfo) -> list[str]:
 
 Source = Annotated[str, AfterValidator(_source)]
 Duration = Annotated[Any, PlainValidator(_duration)]
+Moment = Annotated[Any, PlainValidator(_moment)]
 Loudness = Literal[-14, -16, -23, "off"]
 
 
@@ -259,7 +294,7 @@ class Model(BaseModel):
 
 
 class VoiceSettings(Model):
-    """Those of ElevenLabs; other providers have no use for them."""
+    """Those of ElevenLabs; Piper uses `speed`, other providers have no use for them."""
 
     stability: float | None = Field(default=None, ge=0, le=1)
     similarity_boost: float | None = Field(default=None, ge=0, le=1)
@@ -275,6 +310,8 @@ class SpokenField(Model):
     model: Annotated[str | None, AfterValidator(_voice)] = None
     language: Annotated[str | None, AfterValidator(_language)] = None
     settings: VoiceSettings | None = None
+    block: Annotated[str | None, AfterValidator(_block)] = None
+    clip: Annotated[str | None, AfterValidator(_clip)] = None
 
     def manner(self) -> Manner:
         given = self.settings.model_dump(exclude_none=True) if self.settings else {}
@@ -296,8 +333,33 @@ class TrackField(Model):
     start: Duration = Fraction(0)
 
 
+class ClipField(Model):
+    """A clip, what part of it to show, how loud its own sound is, and what to call it."""
+
+    url: Source
+    start: Moment = Fraction(0)
+    end: Moment | None = None
+    volume: float = Field(default=1.0, ge=0, le=4)
+    label: Annotated[str | None, AfterValidator(_label)] = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClipField:
+        if self.end is not None and self.end <= self.start:
+            raise problem("ends before it begins; send an end that is larger than its start")
+        return self
+
+    def key(self) -> str:
+        return clip_key(Cut(self.url, Seconds(self.start), self.end, self.volume, self.label))
+
+
+def clip_of(clip: str | ClipField) -> str:
+    """The clip's key (see `cuts`)."""
+    return clip if isinstance(clip, str) else clip.key()
+
+
 def _written(value: object) -> str:
-    return "[object]" if isinstance(value, dict | TrackField) else "[link]"
+    # Most are texts, and every other look takes its time: requests hold hundreds.
+    return "[link]" if isinstance(value, str) or not isinstance(value, dict | BaseModel) else "[object]"
 
 
 class SelectField(Model):
@@ -311,13 +373,14 @@ class WebhookField(Model):
 
 TaskName = Annotated[str, AfterValidator(_task_name)]
 BlockName = Annotated[str, AfterValidator(_block_name)]
-Clips = Annotated[list[Source], AfterValidator(_clips)]
+Clip = Annotated[Annotated[Source, Tag("[link]")] | Annotated[ClipField, Tag("[object]")], Discriminator(_written)]
+"""A link, or an object that says more; tags in brackets are no places."""
+Clips = Annotated[list[Clip], AfterValidator(_clips)]
 VideoBlocks = Annotated[dict[BlockName, Clips], AfterValidator(_video_blocks)]
 Track = Annotated[Annotated[Source, Tag("[link]")] | Annotated[TrackField, Tag("[object]")], Discriminator(_written)]
-"""A link, or an object that says more; tags in brackets are no places."""
 AudioBlocks = dict[BlockName, list[Track]]
 VoiceBlocks = dict[BlockName, list[TextsField]]
-ClipSound = Annotated[Literal["mute"], BeforeValidator(_clip_sound)]
+ClipSound = Literal["mute", "keep"]
 Formats = Annotated[list[Annotated[Any, PlainValidator(format_size)]], AfterValidator(_formats)]
 FrameRate = Annotated[Any, PlainValidator(frame_rate)]
 Passthrough = Annotated[str | None, AfterValidator(_passthrough)]

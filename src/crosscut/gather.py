@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from threading import Semaphore
 from typing import TYPE_CHECKING
 
+from crosscut.cuts import cut_of, part_of, too_short
 from crosscut.errors import CrosscutError, FetchError, StorageError
 from crosscut.fetch import Source
 from crosscut.guard import redact
 from crosscut.media import ClipFacts, Target
 from crosscut.plan import Plan, SpokenLine
-from crosscut.plandoc import FACTS, ORIGIN, Origin, PlanDoc
+from crosscut.plandoc import FACTS, ORIGIN, Origin, PlanDoc, filenames_of
 from crosscut.probe import probe
 from crosscut.segments import profile_sets
 from crosscut.speech import expected, speak_all, voice_or_why
@@ -59,21 +60,43 @@ class Gathered:
         names: Mapping[str, str],
         found: Mapping[str, tuple[Origin, ClipFacts]],
         broken: Mapping[str, str],
+        earlier: PlanDoc | None = None,
     ) -> Gathered:
-        """`broken` has for each source that could not be had the sentence why."""
-        facts = {source: facts for source, (_, facts) in found.items()}
+        """`found` and `broken`, the sentence why it could not be had, are by source, without what is wished of it.
+
+        What an `earlier` plan knows stays as it was.
+        """
         clips = dict.fromkeys(clip for block in request.blocks for clip in block.clips)
+        origins, facts, problems = {}, {}, {}
+        for name in dict.fromkeys([*clips, *request.music]):
+            cut = cut_of(name)
+            if earlier and name in earlier.facts:
+                origins[name], facts[name] = earlier.sources[name], earlier.facts[name]
+            elif cut.source in found:
+                origin, whole = found[cut.source]
+                if why := too_short(whole, cut):
+                    problems[name] = f"{names[name]}: {why}"
+                else:
+                    origins[name], facts[name] = origin, part_of(whole, cut)
+            else:
+                why = broken.get(cut.source, f"{shown(cut.source)} was not fetched: run the job again")
+                # Who fetched it did not know this job and its names.
+                problems[name] = why.replace(shown(cut.source), names[name], 1)
         return cls(
             names=names,
-            sources={source: origin for source, (origin, _) in found.items()},
+            sources=origins,
             facts=facts,
-            clip_problems=_problems(clips, names, broken, facts, lambda of: of.video, "has sound but no pictures"),
-            music_problems=_problems(request.music, names, broken, facts, lambda of: of.audio, "has no sound"),
+            clip_problems=_problems(clips, names, problems, facts, lambda of: of.video, "has sound but no pictures"),
+            music_problems=_problems(request.music, names, problems, facts, lambda of: of.audio, "has no sound"),
         )
 
 
-def shown(source: str) -> str:
-    """A source as it may stand in sentences, logs and manifests: as given, but without a URL's secrets."""
+def shown(clip: str) -> str:
+    """A source as it may stand in sentences, logs and manifests: by its label, or as given without a URL's secrets."""
+    cut = cut_of(clip)
+    if cut.label:
+        return cut.label
+    source = cut.source
     if source.startswith(UPLOAD):
         return source.partition("/")[2] or source
     if "://" not in source:
@@ -174,8 +197,8 @@ def study(
 
 def gather(request: Request, base: Path | None, workshop: Workshop) -> Gathered:
     """Fetch and probe every distinct source; relative paths start at `base` (None: only URLs are allowed)."""
-    names = name_sources(request)
-    wanted = [*dict.fromkeys([*(clip for block in request.blocks for clip in block.clips), *request.music])]
+    clips = (cut_of(clip).source for block in request.blocks for clip in block.clips)
+    wanted = [*dict.fromkeys([*clips, *request.music])]
     telemetry = workshop.telemetry
     telemetry.expect("fetch", len(wanted))
     telemetry.expect("probe", len(wanted))
@@ -183,38 +206,34 @@ def gather(request: Request, base: Path | None, workshop: Workshop) -> Gathered:
 
     def one(source: str) -> tuple[Origin, ClipFacts] | str:
         try:
-            fetched, facts = study(source, names[source], base, workshop, processors)
+            fetched, facts = study(source, shown(source), base, workshop, processors)
         except CrosscutError as error:
-            telemetry.failed(error, source=names[source])
-            return sentence(source, names[source], error)
+            telemetry.failed(error, source=shown(source))
+            return sentence(source, shown(source), error)
         return origin_of(fetched), facts
 
     with workshop.pool(DOWNLOADS, "fetch") as pool:
         answers = dict(zip(wanted, pool.map(one, wanted), strict=True))
     found = {source: answer for source, answer in answers.items() if not isinstance(answer, str)}
     broken = {source: answer for source, answer in answers.items() if isinstance(answer, str)}
-    return Gathered.of(request, names, found, broken)
+    return Gathered.of(request, name_sources(request), found, broken)
 
 
 def recalled(request: Request, found: Iterable[Found], earlier: PlanDoc | None) -> Gathered:
     """The same from what was found elsewhere; what an `earlier` plan knows stays as it was."""
     names = name_sources(request) | (dict(earlier.names) if earlier else {})
-    known = {source: (earlier.sources[source], facts) for source, facts in earlier.facts.items()} if earlier else {}
-    broken = {source: f"{name} was not fetched: run the job again" for source, name in names.items()}
+    known, broken = {}, {}
     for each in found:
-        if each.kind != "source" or each.name in known:
-            continue
-        if each.result is not None:
+        if each.kind == "source" and each.result is not None:
             origin = ORIGIN.validate_python(each.result["source"])
             known[each.name] = origin, FACTS.validate_python(each.result["facts"])
-        elif each.error is not None:
-            # Who fetched it did not know this job and its names.
-            broken[each.name] = each.error.replace(shown(each.name), names[each.name], 1)
-    return Gathered.of(request, names, known, {source: why for source, why in broken.items() if source not in known})
+        elif each.kind == "source" and each.error is not None:
+            broken[each.name] = each.error
+    return Gathered.of(request, names, known, broken, earlier)
 
 
 def origin_of(source: Source) -> Origin:
-    return Origin(source.label, source.sha256, source.size, source.note)
+    return Origin(source.label, source.sha256, source.size, source.note, source.filename)
 
 
 def _problems(
@@ -252,6 +271,7 @@ def draw_plan(
         music_problems=gathered.music_problems,
         lines=tuple(lines),
         wide_targets=wide,
+        filenames=filenames_of(gathered.sources),
     )
 
 
@@ -299,7 +319,9 @@ def _chosen(
     videos = [clip.video for clip in clips if clip.video is not None]
 
     def chosen(join: Join) -> tuple[tuple[Target, ...], str]:
-        uniform = uniform_target(clips, join, request.fit)
+        # Captions are drawn by our own encoder: nothing may be joined that needs another one's parameter sets.
+        drawn = request.captions == "burn" and join == "safe" and request.lines
+        uniform = None if drawn else uniform_target(clips, join, request.fit)
         choice = choose_formats(videos, request.formats, request.fps, uniform)
         # Clips that fit each other keep their own encoder's parameter sets; otherwise ours rule.
         targets = [

@@ -14,11 +14,14 @@ import socket
 import ssl
 import time
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 import httpcore2
 import httpx2
+
+from crosscut.links import LinkError, object_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,6 +113,10 @@ def checked_url(text: str) -> httpx2.URL:
 
 def redact(url: str) -> str:
     """Return scheme, host and path: what a sentence or a log may show of a URL, whose query is often a key."""
+    with suppress(LinkError):
+        name = object_name(url)
+        if name:
+            return _on_one_line(str(name))
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL:
@@ -118,8 +125,11 @@ def redact(url: str) -> str:
         return "(unreadable URL)"
     port = "" if parsed.port is None else f":{parsed.port}"
     host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
-    path = "".join(sign if sign.isprintable() else "�" for sign in parsed.path)
-    shown = f"{parsed.scheme}://{host}{port}{path}"
+    return _on_one_line(f"{parsed.scheme}://{host}{port}{parsed.path}")
+
+
+def _on_one_line(text: str) -> str:
+    shown = "".join(sign if sign.isprintable() else "�" for sign in text)
     return shown if len(shown) <= 200 else f"{shown[:199]}…"
 
 

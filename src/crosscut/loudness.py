@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from crosscut.media import AUDIO_RATE
+from crosscut.media import AAC_FRAME, AUDIO_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +39,8 @@ K_STAGES = (
 SETTLE = 6_400
 """Samples after which the K-weighting filters have forgotten all but 1e-13 of what was before (pole radius 0.995)."""
 
-BLOCK = 20 * HOP
-"""Samples filtered at a time; with `SETTLE` a length whose Fourier transform is quick (102,400)."""
+BLOCKS = {HOP: 20 * HOP, AAC_FRAME: 75 * AAC_FRAME}
+"""Samples filtered at a time; with `SETTLE` lengths whose Fourier transform is quick (102,400 and 83,200)."""
 
 PEAK_PAD = 12
 """Samples of context `true_peaks` needs on each side."""
@@ -76,7 +76,7 @@ def ratios(decibels: NDArray[np.floating]) -> NDArray[np.float32]:
 class Profile:
     """What is needed to know the loudness and true peak of a signal, or of any beginning of it, without hearing it.
 
-    One value per 100 ms: `energy` is the K-weighted mean square, summed over both loudspeakers, and
+    One value per hop (100 ms): `energy` is the K-weighted mean square, summed over both loudspeakers, and
     `peak` the true peak, 1 at full scale.
     """
 
@@ -114,18 +114,30 @@ def integrated(energy: NDArray[np.floating]) -> float | None:
     return OFFSET + 10 * float(np.log10(blocks.mean()))
 
 
+def loudness_of(energy: NDArray[np.floating], width: int, samples: int) -> float | None:
+    """Gated loudness in LUFS of the first `samples`, from the K-weighted mean squares of every `width` samples.
+
+    Within those the energy is taken to be even; with a width far below a block's 400 ms that changes nothing heard.
+    """
+    running = np.concatenate([[0.0], np.cumsum(energy, dtype=np.float64) * width])
+    borders = np.arange(samples // HOP + 1) * HOP
+    return integrated(np.diff(np.interp(borders, np.arange(len(running)) * width, running)) / HOP)
+
+
 def _energy(loudness: float) -> float:
     return float(10 ** ((loudness - OFFSET) / 10))
 
 
 class Meter:
-    """Measures a signal that arrives in pieces of any size.
+    """Measures a signal that arrives in pieces of any size, with one value for every `hop` samples.
 
     Without `between` its peaks are those of the samples alone: quicker, for who wants the loudness only.
     """
 
-    def __init__(self, *, between: bool = True) -> None:
+    def __init__(self, *, between: bool = True, hop: int = HOP) -> None:
+        """`hop` is one of `BLOCKS`; a `Profile` knows its loudness where it is `HOP`, else see `loudness_of`."""
         self._between = between
+        self._hop, self._block = hop, BLOCKS[hop]
         self._waiting: Signal | None = None
         self._samples = 0
         self._highest = 0.0
@@ -138,9 +150,9 @@ class Meter:
             before = np.zeros((len(signal), SETTLE), np.float32)
         self._samples += signal.shape[1]
         waiting = np.concatenate([before, signal], axis=1)
-        while waiting.shape[1] >= SETTLE + BLOCK:
-            self._measure(waiting[:, : SETTLE + BLOCK])
-            waiting = waiting[:, BLOCK:]
+        while waiting.shape[1] >= SETTLE + self._block:
+            self._measure(waiting[:, : SETTLE + self._block])
+            waiting = waiting[:, self._block :]
         self._waiting = waiting
 
     def finish(self) -> Profile:
@@ -148,21 +160,21 @@ class Meter:
         if self._waiting is None:
             return Profile(0, np.zeros(0, np.float32), np.zeros(0, np.float32))
         if self._waiting.shape[1] > SETTLE - PEAK_PAD:
-            room = PEAK_PAD + -(self._waiting.shape[1] + PEAK_PAD - SETTLE) % HOP
+            room = PEAK_PAD + -(self._waiting.shape[1] + PEAK_PAD - SETTLE) % self._hop
             self._measure(np.pad(self._waiting, ((0, 0), (0, room))))
-        hops = -(-(self._samples + PEAK_PAD) // HOP)
+        hops = -(-(self._samples + PEAK_PAD) // self._hop)
         return Profile(self._samples, np.concatenate(self._energy)[:hops], np.concatenate(self._peak)[:hops])
 
     def _measure(self, block: Signal) -> None:
         size = block.shape[1]
         weighted = np.fft.irfft(np.fft.rfft(block) * _k_response(size), size)[:, SETTLE:]
         speakers = 2 / len(block)
-        hops = weighted.reshape(len(block), -1, HOP)
+        hops = weighted.reshape(len(block), -1, self._hop)
         self._energy.append((np.square(hops).mean(axis=2).sum(axis=0) * speakers).astype(np.float32))
         floor = self._highest / 2 if self._between else np.inf
         peaks = true_peaks(block[:, SETTLE - 2 * PEAK_PAD :], floor)
         self._highest = max(self._highest, float(peaks.max()))
-        self._peak.append(peaks.reshape(-1, HOP).max(axis=1))
+        self._peak.append(peaks.reshape(-1, self._hop).max(axis=1))
 
 
 def measure(signal: Signal) -> Profile:

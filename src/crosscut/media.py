@@ -15,7 +15,8 @@ Seconds = NewType("Seconds", Fraction)
 Fit = Literal["pad", "crop", "blur"]
 Join = Literal["safe", "wide"]
 
-Captions = Literal["none", "soft"]
+Captions = Literal["none", "soft", "burn"]
+CaptionStyle = Literal["plain", "box", "pop"]
 
 AUDIO_RATE = 48_000
 """Samples a second of everything we mix and encode."""

@@ -1,9 +1,8 @@
-"""Music and a voice-over -> soundtracks: loudness, seamless loop, limiter, exact length, AAC.
+"""Music and voice-overs -> soundtracks: loudness, seamless loop, limiter, exact length, AAC.
 
 One *body* for each (music, voice, gain step), as long as the longest variation, is encoded once. A soundtrack is the
 first frames of a body and a short *tail* with the fade-out, encoded once for each length. The encoder runs at a
-constant quality, so its only memory is a few frames: after the pre-roll a tail's frames are those of the body, bit for
-bit, and the join cannot be heard.
+constant quality, so after a pre-roll it uses the windows of the body, and the join cannot be heard.
 
     pcm.decode_audio -> blend.plan_levels -> measure_mix -> (music, voice, step) render_body -> (length) render_tails
 
@@ -24,12 +23,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from crosscut import aac
-from crosscut.blend import EDGE, MOST_GAIN, Levels, fade_gain, mixed
-from crosscut.loudness import HOP, Meter, Profile, Signal, integrated, limited, measure
+from crosscut.blend import EDGE, Levels, fade_gain, mixed
+from crosscut.loudness import CHUNK, HOP, Meter, Profile, Signal, integrated, limited, measure
 from crosscut.media import AAC_FRAME, AUDIO_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -57,8 +56,10 @@ SAMPLE = 3 * AUDIO_RATE
 
 LOOK_BACK = 2
 """Frames before the fade-out whose windows the encoder may choose with a view of it."""
-PRE_ROLLS = (8, 24)
-"""Frames encoded and thrown away before a tail; the second only where the first did not meet the body."""
+PRE_ROLL = 24
+"""Frames encoded and thrown away before a tail: with 8 the windows are those of the body, but just before a hit the
+error was up to 4 dB larger; with 24 it is the body's.
+"""
 WARM_UP = 12
 """Frames of the body decoded before a tail: the decoder and the filters of the meter settle within the first hop."""
 DIPS = (0.0, 0.06, 0.12, 0.25)
@@ -118,7 +119,7 @@ def measure_mix(
 
     `target` is in LUFS.
     """
-    wanted = Levels(**levels)
+    wanted = Levels.of(levels)
     read = mixed(job.inputs, wanted)
 
     def profile(gain: float, ceiling: float) -> Profile:
@@ -129,7 +130,6 @@ def measure_mix(
 
     lengths = _lengths(shortest, longest)
     plain = profile(0.0, np.inf)
-    highest = max(0.0, MOST_GAIN - max(gain for gain in (wanted.voice, wanted.alone) if gain is not None))
     begin = max(min(wanted.fade_in, longest - SAMPLE), 0)
     goal = target - _lost(read(begin, min(begin + SAMPLE, longest)))
 
@@ -138,7 +138,7 @@ def measure_mix(
         energy = plain.energy * 10 ** (step / 10) if free else profile(step, CEILING).energy
         return goal - _loudness_of(energy, lengths, fade_out)
 
-    best = _best_steps(missed, goal - _loudness_of(plain.energy, lengths, fade_out), highest)
+    best = _best_steps(missed, goal - _loudness_of(plain.energy, lengths, fade_out), wanted.highest)
     changes = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist()]
     return {"steps": [[int(lengths[index]), float(best[index])] for index in changes]}
 
@@ -195,14 +195,14 @@ def _loudness_of(energy: NDArray[np.floating], lengths: NDArray[np.int64], fade_
     found = np.full(len(lengths), np.nan)
     for index, hops in enumerate(lengths.tolist()):
         heard = energy[:hops].astype(np.float64)
-        faded = _faded_energy(_fade_of(fade_out, hops * HOP))
+        faded = _faded_energy(fade_of(fade_out, hops * HOP))
         heard[hops - len(faded) :] *= faded
         loudness = integrated(heard)
         found[index] = np.nan if loudness is None else loudness
     return found
 
 
-def _fade_of(fade_out: int, samples: int) -> int:
+def fade_of(fade_out: int, samples: int) -> int:
     """Samples that a soundtrack of `samples` is faded out in."""
     return min(max(fade_out, EDGE), samples // 2)
 
@@ -217,22 +217,23 @@ def _faded_energy(fade: int) -> NDArray[np.float64]:
 
 
 def render_body(job: Job, *, levels: Mapping[str, Any], samples: int, step: float) -> dict[str, Any]:
-    """Child: the music and voice-over there are -> limited mix (interleaved s16), its AAC in MP4, and its `Profile`.
+    """Child: the music and voice-overs there are -> limited mix (interleaved s16), its AAC in MP4, its `Profile`, and
+    that of the parts as they came.
 
     Where a decoded true peak is too high, the limiter's ceiling is lowered there and all is encoded again. Answers
     `loudness`, `true_peak`, `samples` and `frames`.
     """
-    mix, body, stored = job.outputs
-    read = mixed(job.inputs, Levels(**levels))
-    ceiling = np.full(-(-samples // HOP) + 1, CEILING)
+    mix, body, stored, before = job.outputs
+    wanted = Levels.of(levels)
+    read = mixed(job.inputs, wanted)
+    ceiling = ceilings(samples)
     for _ in range(MOST_ENCODES):
-        profile = _encode_body(job, limited(read, samples, step, ceiling), mix, body, samples)
-        if profile.true_peak <= TRUE_PEAK - MARGIN:
+        write_mix(limited(read, samples, step, ceiling), mix)
+        profile = encode_mix(mix, body, samples, HOP, job.progress)
+        if not lower(ceiling, profile, HOP, TRUE_PEAK - MARGIN):
             break
-        excess = 20 * np.log10(np.maximum(profile.peak, 1e-10)) - (TRUE_PEAK - MARGIN)
-        lower = np.where(excess > 0, excess + MARGIN, 0)
-        ceiling[: len(lower)] -= sliding_window_view(np.pad(lower, 1), 3).max(axis=1)[: len(ceiling)]
     stored.write(profile.to_bytes())
+    before.write(as_they_came(job.inputs, wanted, samples, HOP).to_bytes())
     return {
         "loudness": profile.loudness,
         "true_peak": profile.true_peak,
@@ -241,9 +242,47 @@ def render_body(job: Job, *, levels: Mapping[str, Any], samples: int, step: floa
     }
 
 
-def _encode_body(job: Job, pieces: Iterator[Signal], mix: BinaryIO, body: BinaryIO, samples: int) -> Profile:
-    meter = Meter()
+def ceilings(samples: int) -> NDArray[np.float64]:
+    """In dBTP, one for each hop, for the limiter."""
+    return np.full(-(-samples // HOP) + 1, CEILING)
+
+
+def lower(ceiling: NDArray[np.float64], heard: Profile, hop: int, most: float) -> bool:
+    """Lower the ceiling where decoded peaks are above `most` dBTP; False where none are."""
+    excess = 20 * np.log10(np.maximum(heard.peak, 1e-10)) - most
+    over = np.flatnonzero(excess > 0)
+    lowered = np.zeros(len(ceiling))
+    for border in (over * hop, over * hop + hop - 1):
+        np.maximum.at(lowered, np.minimum(border // HOP, len(ceiling) - 1), excess[over] + MARGIN)
+    ceiling -= sliding_window_view(np.pad(lowered, 1), 3).max(axis=1)
+    return bool(len(over))
+
+
+def as_they_came(files: Sequence[BinaryIO], levels: Levels, samples: int, hop: int) -> Profile:
+    """Of the parts, each as loud as it is, simply summed."""
+    meter = Meter(between=False, hop=hop)
+    read = mixed(files, levels.as_they_came)
+    for start in range(0, samples, CHUNK):
+        meter.push(read(start, min(start + CHUNK, samples)))
+    return meter.finish()
+
+
+def write_mix(pieces: Iterable[Signal], mix: BinaryIO) -> None:
+    """As interleaved s16, from the start of the file on."""
     mix.seek(0)
+    mix.writelines(np.ascontiguousarray(np.rint(piece.T * 32767).astype("<i2")).data for piece in pieces)
+
+
+def read_mix(mix: BinaryIO, start: int, stop: int) -> Signal:
+    """What there is of this part."""
+    mix.seek(start * 4)
+    words = np.frombuffer(mix.read(max(stop - start, 0) * 4), "<i2").reshape(-1, 2)
+    return np.ascontiguousarray(words.T, np.float32) / np.float32(32767)
+
+
+def encode_mix(mix: BinaryIO, body: BinaryIO, samples: int, hop: int, progress: Callable[[float], None]) -> Profile:
+    """The AAC of a written mix in MP4, and what it is once decoded again."""
+    meter = Meter(hop=hop)
     with aac.Encoder(body) as encoder:
         decoder = aac.Decoder(encoder.extradata)
         heard = 0
@@ -253,17 +292,11 @@ def _encode_body(job: Job, pieces: Iterator[Signal], mix: BinaryIO, body: Binary
             meter.push(sound)
             return int(sound.shape[1])
 
-        for piece in pieces:
-            words = np.rint(piece.T * 32767).astype("<i2")
-            mix.write(np.ascontiguousarray(words).data)
-            heard += listen(encoder.encode(_from_words(words)))
-            job.progress(heard / samples)
+        for start in range(0, samples, CHUNK):
+            heard += listen(encoder.encode(read_mix(mix, start, min(start + CHUNK, samples))))
+            progress(heard / samples)
         listen(encoder.finish())
     return meter.finish()
-
-
-def _from_words(words: NDArray[np.int16]) -> Signal:
-    return np.ascontiguousarray(words.T, np.float32) / np.float32(32767)
 
 
 def render_tails(job: Job, *, lengths: Sequence[int], fade_out: int) -> dict[str, Any]:
@@ -287,29 +320,21 @@ class _Body:
     units: aac.Reader
     profile: Profile
 
-    def sound(self, start: int, stop: int) -> Signal:
-        self.mix.seek(start * 4)
-        return _from_words(np.frombuffer(self.mix.read((stop - start) * 4), "<i2").reshape(-1, 2))
-
 
 def _render_tail(body: _Body, samples: int, fade_out: int, file: BinaryIO) -> dict[str, Any]:
-    fade = _fade_of(fade_out, samples)
+    fade = fade_of(fade_out, samples)
     first = max(0, (samples - fade) // AAC_FRAME - LOOK_BACK)
+    skip = min(PRE_ROLL, first)
 
-    def encode(skip: int, dip: float) -> list[bytes]:
-        sound = body.sound((first - skip) * AAC_FRAME, samples)
+    def encode(dip: float) -> list[bytes]:
+        sound = read_mix(body.mix, (first - skip) * AAC_FRAME, samples)
         ramp = np.minimum(np.arange(1, fade + 1) / (AUDIO_RATE // 100), 1).astype(np.float32)
         sound[:, sound.shape[1] - fade :] *= fade_gain(fade) * (1 - dip * ramp)
         with aac.Encoder(file) as encoder:
             return [*encoder.encode(sound), *encoder.finish()]
 
-    for pre_roll in PRE_ROLLS:
-        skip = min(pre_roll, first)
-        units = encode(skip, DIPS[0])
-        if skip == first or units[skip - 1 : skip] == body.units.units(first - 1, first):
-            break
     for dip in DIPS:
-        units = encode(skip, dip) if dip else units
+        units = encode(dip)
         profile = _joined(body, first, units[skip:], samples)
         if profile.true_peak <= TRUE_PEAK:
             break

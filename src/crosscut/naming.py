@@ -9,13 +9,15 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from crosscut.cuts import cut_of
 from crosscut.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_TEMPLATE = "{index}_{clips}"
 SUFFIX = ".mp4"
@@ -97,22 +99,32 @@ def _is_safe_folder(name: str) -> bool:
     return visible and edges and fits and ".." not in name and not _RESERVED.match(name)
 
 
-def clip_label(source: str) -> str:
-    """What a URL or path calls its file, without extension and query, as a slug with room for a number behind it."""
+def clip_label(clip: str, filename: str | None = None) -> str:
+    """The clip's label, or the name of its file without extension: `filename`, or what its URL or path calls it.
+
+    A slug with room for a number behind it.
+    """
+    cut = cut_of(clip)
+    if cut.label:
+        return slug(cut.label, LABEL_BYTES - 6)
+    source = filename or cut.source
     if re.match(r"https?://", source, re.IGNORECASE):
         source = unquote(re.split("[?#]", source, maxsplit=1)[0])
     name = re.split(r"[/\\]", source.rstrip("/\\"))[-1]
     return slug(_EXTENSION.sub("", name), LABEL_BYTES - 6)
 
 
-def labels(sources: Sequence[str], ends: Sequence[int] = ()) -> tuple[str, ...]:
-    """A label for each source, unique among them whatever the case.
+def labels(
+    sources: Sequence[str], ends: Sequence[int] = (), filenames: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """A label for each source, unique among them whatever the case; `filenames` holds those that no link tells.
 
     The labels before each of `ends`, in rising order, are what they would be without the sources behind.
     """
     named: tuple[str, ...] = ()
     for end in (*ends, len(sources)):
-        named = unique([*named, *map(clip_label, sources[len(named) : end])])
+        fresh = [clip_label(source, filenames.get(source)) for source in sources[len(named) : end]]
+        named = unique([*named, *fresh])
     return named
 
 

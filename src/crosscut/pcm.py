@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from av.audio.frame import AudioFrame
+    from av.frame import Frame
 
     from crosscut.sandbox import Job
 
@@ -32,6 +33,9 @@ TRIM = ratio(-50)
 """Sound this far below the peak counts as silence at the beginning and the end."""
 HEADROOM = 8.0
 """Decoded floats may pass full scale, but not by more than any decoder means to."""
+JITTER = Fraction(1, 50)
+"""Seconds that the time of a frame may be off: clocks of containers are coarse, those of recorders uneven. More is a
+gap in the sound; a picture and its sound are seen apart from about twice as much on (ITU-R BT.1359-1)."""
 FASTEST = Fraction(5, 4)
 """Speech that is sped up more sounds hurried."""
 
@@ -90,6 +94,66 @@ def decode_audio(job: Job, *, channels: int, max_seconds: int, trim: bool, skip:
     if sound.samples < SHORTEST:
         raise MixError("this sound is shorter than a tenth of a second; use a longer one", code="too_short")
     return asdict(sound)
+
+
+def decode_clip(job: Job, *, start: str, samples: int) -> dict[str, Any]:
+    """Child: a clip -> the stereo PCM of exactly `samples` that belong to its pictures from `start` on; a `Sound`.
+
+    `start` is in seconds after its first picture, an exact fraction as text. What the clip has no sound for is
+    silence; so is all of one without an audio stream.
+    """
+    (pcm,) = job.outputs
+    begin = _first_picture(job.inputs[0]) + Fraction(start)
+    job.inputs[0].seek(0)
+    with decode.open_media(job.inputs[0]) as container:
+        stream = decode.audio_stream(container)
+        for place, piece in _placed([] if stream is None else decode.decoded(container, stream), begin):
+            if place >= samples:
+                break
+            first = max(-place, 0)
+            pcm.seek((place + first) * 8)
+            write(pcm, piece[:, first : samples - place])
+    pcm.truncate(samples * 8)
+    return asdict(_measured(pcm, 2))
+
+
+def _first_picture(file: BinaryIO) -> Fraction:
+    """When it is shown, in seconds of the file's clock; 0 where there is none."""
+    with decode.open_media(file) as container:
+        stream = decode.video_stream(container)
+        for frame in [] if stream is None else decode.decoded(container, stream):
+            return _time(frame)
+    return Fraction(0)
+
+
+def _time(frame: Frame) -> Fraction:
+    """Seconds; `decoded` lets no frame through that has none."""
+    assert frame.pts is not None
+    assert frame.time_base is not None
+    return frame.pts * frame.time_base
+
+
+def _placed(frames: Iterable[AudioFrame], begin: Fraction) -> Iterator[tuple[int, Signal]]:
+    """Stereo pieces at 48 kHz and where they belong, in samples after `begin`; frames that follow each other stay so.
+
+    A frame that is further than `JITTER` from where the one before it ended is put in its own place.
+    """
+    run, expected = 0, Fraction(0)
+
+    def number(frame: AudioFrame) -> int:
+        nonlocal run, expected
+        time = _time(frame)
+        if run == 0 or abs(time - expected) > JITTER:
+            run, expected = run + 1, time
+        expected += Fraction(frame.samples, frame.sample_rate)
+        return run
+
+    for _, together in groupby(frames, key=number):
+        first = next(together)
+        place = round((_time(first) - begin) * AUDIO_RATE)
+        for piece in resampled(chain([first], together), "stereo"):
+            yield place, piece
+            place += piece.shape[1]
 
 
 def measure_speech(job: Job) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class Origin:
     sha256: str
     size: int
     note: str | None = None
+    filename: str | None = None
+    """What its server calls the file, where the link does not tell."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ ORIGIN = TypeAdapter(Origin)
 _DOCUMENT = TypeAdapter(PlanDoc)
 
 
+def filenames_of(sources: Mapping[str, Origin]) -> dict[str, str]:
+    return {source: origin.filename for source, origin in sources.items() if origin.filename}
+
+
 def plan_of(doc: PlanDoc, request: Request) -> Plan:
     return Plan(
         request=request,
@@ -82,4 +88,5 @@ def plan_of(doc: PlanDoc, request: Request) -> Plan:
         music_problems=doc.music_problems,
         lines=doc.lines,
         wide_targets=doc.wide_targets,
+        filenames=filenames_of(doc.sources),
     )

@@ -10,9 +10,10 @@ from av.codec import CodecContext
 from av.video.reformatter import ColorRange, Colorspace
 
 from crosscut import decode
-from crosscut.conform import Painter, timestamp
+from crosscut.conform import Painter
 from crosscut.errors import ProbeError
 from crosscut.media import Fit, Format
+from crosscut.seeking import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -53,6 +53,7 @@ _RANGES = {
     "spending_limit": "an amount in US dollars, 0 or more",
     **dict.fromkeys(("stability", "similarity_boost", "style"), "a number from 0 to 1"),
     "speed": "a number from 0.7 to 1.2",
+    "volume": "a number from 0 (silent) to 4; 1 is as it is",
 }
 _MISSING = {
     "task_name": "give the task a name, which becomes its folder",

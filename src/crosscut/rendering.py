@@ -96,7 +96,7 @@ def report_of(status: dict[str, Any], location: str) -> dict[str, Any]:
     same = (
         "task_name", "total", "succeeded", "made", "kept", "failed", "bytes", "seconds", "seconds_by_stage", "formats",
         "formats_reason", "clips_copied", "clips_encoded", "soundtracks_encoded", "voice_over_characters",
-        "voice_over_characters_billed", "cache_hits", "cache_misses", "cost",
+        "voice_over_characters_billed", "cache_hits", "cache_misses", "cost", "loudness",
         "manifest_problem", "notes",
     )  # fmt: skip
     return {name: status[name] for name in same} | {"folder": location, "failures": status["errors"]}

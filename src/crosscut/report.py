@@ -24,6 +24,7 @@ COLUMNS = (
     "speed",
     "bytes",
     "sha256",
+    "loudness_before",
     "loudness",
     "true_peak",
     "seconds",
@@ -31,8 +32,35 @@ COLUMNS = (
 )
 """Keys of a manifest row. Durations and holds are seconds, loudness is LUFS, true peak dBTP; null where absent.
 
-`captions` is the file of the captions beside the video.
+`captions` is the file of the captions beside the video. `loudness_before` is that of music, voice-over and kept clip
+sound as they came, simply added up.
 """
+
+
+class Levels:
+    """What the rows that went through it say of loudness: from the lowest to the highest."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[float, float]] = {}
+
+    def through(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        for row in rows:
+            for name in ("loudness_before", "loudness", "true_peak"):
+                if (value := row.get(name)) is not None:
+                    low, high = self._found.get(name, (value, value))
+                    self._found[name] = min(low, value), max(high, value)
+            yield row
+
+    def as_json(self) -> dict[str, Any] | None:
+        """LUFS of the parts as they came and of the videos, [lowest, highest], and the highest dBTP; None: silent."""
+        if not self._found:
+            return None
+        before, after = self._found.get("loudness_before"), self._found.get("loudness")
+        return {
+            "before": before and list(before),
+            "after": after and list(after),
+            "true_peak": self._found.get("true_peak", (0.0, None))[1],
+        }
 
 
 def manifest_json(head: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, model_validator
 
+from crosscut.bindings import Binding, Places
+from crosscut.coverage import uncovered
 from crosscut.errors import RequestError
 from crosscut.fields import (
     EVENTS,
     SPEECH,
     AudioBlocks,
+    ClipField,
     ClipSound,
     Context,
     Destination,
@@ -31,6 +35,7 @@ from crosscut.fields import (
     Passthrough,
     RequestLimits,
     SelectField,
+    SpokenField,
     TaskName,
     TextsField,
     TrackField,
@@ -38,16 +43,17 @@ from crosscut.fields import (
     VoiceBlocks,
     VoiceSettings,
     WebhookField,
+    clip_of,
     context_of,
 )
 from crosscut.grid import Grid, Stage
-from crosscut.media import NO_TIME, PLAIN, USUAL_MIX, Captions, Fit, Join, Manner, MixSettings, Seconds
+from crosscut.media import NO_TIME, PLAIN, USUAL_MIX, Captions, CaptionStyle, Fit, Join, Manner, MixSettings, Seconds
 from crosscut.naming import NameTemplate
-from crosscut.refusals import first_refusal, kind_of, problem, refusal
+from crosscut.refusals import Location, first_refusal, kind_of, place_of, problem, quoted, refusal
 from crosscut.strictjson import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 VoiceOverflow = Literal["hold", "speed", "choose", "refuse"]
 
@@ -59,6 +65,8 @@ DEFAULT_LIMITS = RequestLimits()
 
 @dataclass(frozen=True)
 class Block:
+    """`clips` are keys (see `cuts`)."""
+
     name: str
     clips: tuple[str, ...]
 
@@ -98,7 +106,10 @@ class Request:
     music_starts: tuple[Seconds, ...] = ()
     """Where in its file each track begins, by its number; none: at the beginning."""
     mix: MixSettings = USUAL_MIX
+    bindings: tuple[Binding | None, ...] = ()
+    """For each line, by its number, where it is spoken; None: over the whole video. None at all: all of them are."""
     captions: Captions = "none"
+    caption_style: CaptionStyle = "plain"
     spending_limit: float | None = None
     """US dollars that the voice-overs of the task may cost at most."""
     voice_overflow: VoiceOverflow = "hold"
@@ -111,6 +122,9 @@ class Request:
     """Where the task's folder is made; None means the usual place."""
     stages: tuple[Stage, ...] = ()
     """What was asked for first and, stage by stage, later; empty: everything at once."""
+
+    def binding(self, line: int) -> Binding | None:
+        return self.bindings[line] if line < len(self.bindings) else None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -190,10 +204,56 @@ def starts_in(body: Sounds) -> tuple[Seconds, ...]:
 
 
 def lines_in(body: Sounds) -> tuple[Line, ...]:
-    said = (*(body.text_to_speach or ()), *(body.text_to_speech or ()))
-    plain = [Line(line.text, line.voice, line.manner()) for line in said]
-    blocks = [lines for block in (body.voice_blocks or {}).values() for lines in block]
-    return (*plain, *(Line(text, lines.voice, lines.manner()) for lines in blocks for text in lines.text))
+    return tuple(Line(text, said.voice, said.manner()) for _, said, texts in _spoken(body) for text in texts)
+
+
+def _spoken(body: Sounds) -> Iterator[tuple[Location, SpokenField, list[str]]]:
+    """Every entry that says what to speak: where it stands, what it is, and its texts."""
+    for field in ("text_to_speach", "text_to_speech"):
+        for number, line in enumerate(getattr(body, field) or ()):
+            yield (field, number), line, [line.text]
+    for name, entries in (body.voice_blocks or {}).items():
+        for number, lines in enumerate(entries):
+            yield ("voice_blocks", name, number), lines, lines.text
+
+
+def bindings_in(body: Sounds, blocks: Sequence[Block]) -> tuple[Binding | None, ...]:
+    """For each line of `lines_in`; () where none is bound. Raises a problem where there is no such block or clip."""
+    places = Places({block.name: block.clips for block in blocks})
+    found: list[Binding | None] = []
+    for place, said, texts in _spoken(body):
+        found += [places.binding(place, said.block, said.clip)] * len(texts)
+    return tuple(found) if any(found) else ()
+
+
+def check_drawable(body: Sounds, captions: Captions) -> None:
+    """Refuse what no font can draw, where captions are drawn into the pictures."""
+    if captions != "burn":
+        return
+    for place, _, texts in _spoken(body):
+        for text in texts:
+            if missing := uncovered(text):
+                raise problem(
+                    f"{place_of((*place, 'text'))} holds {quoted(missing)}, which the fonts of burned captions do not"
+                    ' have: change the text, or send "captions": "soft".'
+                )
+
+
+def blocks_of(blocks: Mapping[str, Sequence[str | ClipField]]) -> tuple[Block, ...]:
+    return tuple(Block(name, tuple(map(clip_of, clips))) for name, clips in blocks.items())
+
+
+def check_volumes(blocks: Mapping[str, Sequence[str | ClipField]], clip_sound: ClipSound) -> None:
+    if clip_sound == "keep":
+        return
+    for name, clips in blocks.items():
+        for number, clip in enumerate(clips):
+            if not isinstance(clip, str) and clip.volume not in (0, 1):
+                place = place_of(("video_blocks", name, number, "volume"))
+                raise problem(
+                    f'{place} has no effect in a task whose clip_sound is "mute"; '
+                    'remove it or make the task with "clip_sound": "keep".'
+                )
 
 
 def check_sounds(body: Sounds) -> None:
@@ -232,6 +292,7 @@ class RequestBody(Model):
     fade_out: Duration = Fraction(1, 2)
     loudness: Loudness = -14
     captions: Captions = "none"
+    caption_style: CaptionStyle = "plain"
     spending_limit: float | None = Field(default=None, ge=0)
     voice_overflow: VoiceOverflow = "hold"
     name: str | None = None
@@ -242,6 +303,11 @@ class RequestBody(Model):
     @model_validator(mode="after")
     def _whole(self, info: ValidationInfo) -> RequestBody:
         check_sounds(self)
+        check_volumes(self.video_blocks, self.clip_sound)
+        bindings_in(self, self.blocks)
+        check_drawable(self, self.captions)
+        if "caption_style" in self.model_fields_set and self.captions != "burn":
+            raise problem('caption_style has no effect without "captions": "burn"; send both or neither.')
         sources = sum(map(len, self.video_blocks.values())) + len(music_in(self))
         check_totals(sources, len(lines_in(self)), context_of(info).limits)
         try:
@@ -250,10 +316,14 @@ class RequestBody(Model):
             raise problem(error.public) from None
         return self
 
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        return blocks_of(self.video_blocks)
+
     def request(self) -> Request:
         return Request(
             task_name=self.task_name,
-            blocks=tuple(Block(name, tuple(clips)) for name, clips in self.video_blocks.items()),
+            blocks=self.blocks,
             music=music_in(self),
             lines=lines_in(self),
             seed=self.seed,
@@ -272,7 +342,9 @@ class RequestBody(Model):
                 fade_out=Seconds(self.fade_out),
                 loudness=None if self.loudness == "off" else float(self.loudness),
             ),
+            bindings=bindings_in(self, self.blocks),
             captions=self.captions,
+            caption_style=self.caption_style,
             spending_limit=self.spending_limit,
             voice_overflow=self.voice_overflow,
             name=(self.name or "").strip() or None,
@@ -284,6 +356,7 @@ class RequestBody(Model):
 
 _MODELS: dict[int | str, type[BaseModel]] = {
     "audio_blocks": TrackField,
+    "video_blocks": ClipField,
     "select": SelectField,
     "voice_blocks": TextsField,
     "text_to_speach": LineField,

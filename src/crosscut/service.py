@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from crosscut.additions import extended, parse_addition
+from crosscut.cuts import cut_of
 from crosscut.errors import RequestError
 from crosscut.gather import name_sources
 from crosscut.listing import Listing
@@ -374,7 +375,7 @@ def _no_such_job() -> NotFoundError:
 
 
 def _sources(asked: Request | Addition) -> list[str]:
-    return [*(clip for block in asked.blocks for clip in block.clips), *asked.music]
+    return [*(cut_of(clip).source for block in asked.blocks for clip in block.clips), *asked.music]
 
 
 def _full(disks: Mapping[str, Path], usage: Callable[[Path], Any] = shutil.disk_usage) -> Iterator[str]:
@@ -403,7 +404,7 @@ def _outlook(request: Request, total: int) -> dict[str, Any]:
         "variations": total,
         "combinations": request.combinations,
         "distinct_clips": len(clips),
-        "sources": len(clips | set(request.music)),
+        "sources": len({cut_of(clip).source for clip in clips} | set(request.music)),
         "voice_over_lines": len(lines),
         "voice_over_characters": sum(len(line.text) for line in lines),
     }

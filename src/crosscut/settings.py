@@ -88,8 +88,10 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="", repr=False, description="Database for the state; default: SQLite in the data folder."
     )
-    voices: Literal["auto", "espeak", "elevenlabs"] = Field(
-        default="auto", description="Who speaks the voice-overs; auto: ElevenLabs where its key is set, else espeak."
+    voices: Literal["auto", "espeak", "piper", "elevenlabs"] = Field(
+        default="auto",
+        description="Who speaks the voice-overs; auto: ElevenLabs where its key is set, else Piper where a model is,"
+        " else espeak.",
     )
     elevenlabs_api_key: SecretStr | None = Field(
         default=None,
@@ -101,6 +103,11 @@ class Settings(BaseSettings):
     )
     elevenlabs_url: str = Field(
         default="", description="Where ElevenLabs is, such as https://api.eu.residency.elevenlabs.io; default: its own."
+    )
+    piper_model: Path | None = Field(
+        default=None,
+        description="Model of Piper, an .onnx file with its .onnx.json beside it, or a folder of them;"
+        " needs crosscut[piper].",
     )
     plan_wait_seconds: int = Field(
         default=30, ge=0, description="How long `POST /plan` waits for the plan before it answers without."
@@ -127,7 +134,7 @@ class Settings(BaseSettings):
             raise ValueError("a secret is whsec_ and 24 to 64 bytes in base64, as crosscut keys webhook-secret prints")
         return value
 
-    @field_validator("data_dir", "log_file")
+    @field_validator("data_dir", "log_file", "piper_model")
     @classmethod
     def _home(cls, value: Path | None) -> Path | None:
         return value and value.expanduser()

@@ -1,20 +1,36 @@
-"""Drawn music + spoken line + length -> soundtrack, from artifacts that many variations share."""
+"""Soundtracks by recipe and length, from artifacts that many variations share.
+
+What has no clips is a body and a tail for each length (see `mix`); what has, `joining` makes.
+"""
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from dataclasses import dataclass
-from fractions import Fraction
-from math import ceil
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from crosscut import blend, mix
 from crosscut.artifacts import artifact_key, whole
 from crosscut.errors import ProbeError, StorageError
-from crosscut.loudness import Profile
-from crosscut.media import AUDIO_RATE, NO_TIME, Seconds
-from crosscut.pcm import Sound
+from crosscut.joining import Joiner
+from crosscut.loudness import HOP, Profile, integrated
+from crosscut.media import AUDIO_RATE
+from crosscut.recipes import (
+    PART_FILES,
+    STEREO,
+    VERSION,
+    Mixed,
+    Part,
+    Parts,
+    Range,
+    Recipe,
+    Shown,
+    Spoken,
+    decode_clip_sound,
+    decode_music,
+    music_seconds,
+    samples_of,
+)
 from crosscut.splice import AudioRun, Soundtrack, read_track
 from crosscut.workshop import Once
 
@@ -25,28 +41,30 @@ if TYPE_CHECKING:
 
     from crosscut.media import MixSettings
     from crosscut.mp4 import Track
-    from crosscut.workshop import Material, Workshop
+    from crosscut.workshop import Workshop
 
-VERSION = 3
-"""Part of every name here: raise it when the sound of a mix changes."""
+__all__ = [
+    "PART_FILES",
+    "VERSION",
+    "Mixed",
+    "Part",
+    "Parts",
+    "Range",
+    "Recipe",
+    "Shown",
+    "Soundtracks",
+    "Spoken",
+    "decode_clip_sound",
+    "decode_music",
+    "music_seconds",
+    "samples_of",
+]
 
-BODY_FILES = (".pcm", ".m4a", ".profile")
-"""The limited mix, its AAC, and its loudness over time."""
-
-PART_FILES = (".pcm", ".json")
-"""Decoded sound and what it measures."""
+BODY_FILES = (".pcm", ".m4a", ".profile", ".before")
+"""The limited mix, its AAC, its loudness over time, and that of its parts as they came."""
 
 TAILS_AT_ONCE = 32
 """One child process makes so many, bounded by the files it may hold open."""
-
-MUSIC_SECONDS = 1_200
-"""Music beyond this is not decoded; it would only be heard by a longer video."""
-
-MUSIC_STEP = 30
-"""Seconds: music is decoded in whole steps of this, so that videos of about one length share it."""
-
-STEREO = 8
-"""Bytes of a sample for two loudspeakers, as `pcm` stores it; the limited mix takes half."""
 
 BODIES_KEPT = 256
 """Bodies held at once, each with the tables of its track."""
@@ -56,108 +74,24 @@ KEPT = 2_048
 
 
 @dataclass(frozen=True)
-class Part:
-    """Decoded music or a voice-over: its artifact's key, its PCM file and what it measures."""
-
-    key: str
-    pcm: Path
-    sound: Sound
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a family of soundtracks shares: parts by number in the request, and the voice's speed.
-
-    Each stage of a request has families of its own, so that what is added later changes nothing before it.
-    """
-
-    music: int | None
-    line: int | None
-    speed: Fraction
-    stage: int = 0
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """A soundtrack and what a meter says of it after decoding (LUFS, None: silent; dBTP)."""
-
-    soundtrack: Soundtrack
-    loudness: float | None
-    true_peak: float
-
-
-def samples_of(length: Seconds) -> int:
-    """Exact length in samples, rounded up: sound never ends before the picture."""
-    return ceil(length * AUDIO_RATE)
-
-
-def music_seconds(longest: int) -> int:
-    """How much music is decoded for soundtracks of at most `longest` samples: as much again may be trimmed silence."""
-    steps = ceil(Fraction(longest, MUSIC_STEP * AUDIO_RATE))
-    return min((steps + 1) * MUSIC_STEP, MUSIC_SECONDS)
-
-
-def decode_music(
-    source: Material, workshop: Workshop, longest: int = MUSIC_SECONDS * AUDIO_RATE, start: Seconds = NO_TIME
-) -> Part:
-    """The part of the music that soundtracks of at most `longest` samples can hear; its loudness is that part's.
-
-    It begins at `start` in its file. Raises MixError "start_too_late" where nothing is left from there on.
-    """
-    seconds, skip = music_seconds(longest), blend.samples_in(start)
-    key = artifact_key("music", source=source.sha256, version=VERSION, seconds=seconds, skip=skip)
-
-    def read(paths: Mapping[str, Path]) -> Part:
-        sound = Sound(**json.loads(paths[".json"].read_bytes()))
-        return Part(key, whole(paths[".pcm"], sound.samples * STEREO), sound)
-
-    found = workshop.find(key, PART_FILES, read)
-    if found is not None:
-        return found
-    path = source.path  # it may be fetched again here, which a maker must not do
-
-    def make(paths: Mapping[str, Path]) -> None:
-        answer = workshop.run(
-            "crosscut.pcm:decode_audio",
-            inputs=[path],
-            outputs=[paths[".pcm"]],
-            media_seconds=60,
-            channels=2,
-            max_seconds=seconds,
-            trim=True,
-            skip=skip,
-        )
-        paths[".json"].write_text(json.dumps(answer))
-
-    return workshop.piece(key, PART_FILES, make, read)
-
-
-@dataclass(frozen=True)
-class Range:
-    """Shortest and longest soundtrack a recipe is asked for, in samples."""
-
-    shortest: int
-    longest: int
-
-
-@dataclass(frozen=True)
 class Body:
     key: str
     files: Mapping[str, Path]
     track: Track
+    before: Profile
 
 
 class Soundtracks:
-    """Makes bodies and tails as they are asked for, each once. Thread-safe.
+    """Makes what soundtracks are made of as they are asked for, each once. Thread-safe.
 
-    `part` gives a recipe's music and voice-over, either None; `spans` the lengths it may be asked for.
+    `part` gives a recipe's sounds; `spans` the lengths that one without clips may be asked for.
     """
 
     def __init__(
         self,
         workshop: Workshop,
         pool: ThreadPoolExecutor | None,
-        part: Callable[[Recipe], tuple[Part | None, Part | None]],
+        part: Callable[[Recipe], Parts],
         settings: MixSettings,
         spans: Callable[[Recipe], Range],
         kept: int = KEPT,
@@ -171,6 +105,7 @@ class Soundtracks:
         self._spans = spans
         self._steps = Once(self._measure)
         self._bodies = Once(self._body, BODIES_KEPT)
+        self._joiner = Joiner(workshop, settings)
         self._kept = kept
         self._made: OrderedDict[tuple[Recipe, int], Future[dict[int, Mixed]]] = OrderedDict()
         """The last asked for comes last."""
@@ -179,7 +114,7 @@ class Soundtracks:
 
     def use(self, workshop: Workshop, pool: ThreadPoolExecutor) -> None:
         """Work with these from now on; only while nothing is being made."""
-        self._workshop = workshop
+        self._workshop = self._joiner.workshop = workshop
         self._pool = pool
 
     def ask(self, wanted: Iterable[tuple[Recipe, int]]) -> None:
@@ -217,12 +152,13 @@ class Soundtracks:
         self._fresh.clear()
         self._steps.forget_errors()
         self._bodies.forget_errors()
+        self._joiner.forget_errors()
 
     def _inputs(self, recipe: Recipe) -> tuple[blend.Levels, list[Path], list[str]]:
-        music, line = self._part(recipe)
-        heard, said = (part.sound if part else None for part in (music, line))
-        levels = blend.plan_levels(heard, said, self._settings)
-        present = [part for part in (music, line) if part]
+        parts = self._part(recipe)
+        voices = [(part.sound, spoken.start) for part, spoken in zip(parts.voices, recipe.voices, strict=True)]
+        levels = blend.plan_levels(parts.music.sound if parts.music else None, voices, settings=self._settings)
+        present = [*([parts.music] if parts.music else []), *parts.voices]
         return levels, [part.pcm for part in present], [part.key for part in present]
 
     def _measure(self, recipe: Recipe) -> mix.Steps:
@@ -254,7 +190,7 @@ class Soundtracks:
         key = artifact_key("body", parts=keys, version=VERSION, **wanted)
 
         def make(paths: Mapping[str, Path]) -> None:
-            with self._workshop.telemetry.timed("mix", music=recipe.music, line=recipe.line, step=step):
+            with self._workshop.telemetry.timed("mix", music=recipe.music, step=step):
                 self._workshop.run(
                     "crosscut.mix:render_body",
                     inputs=inputs,
@@ -267,11 +203,17 @@ class Soundtracks:
             samples = wanted["samples"]
             whole(files[".pcm"], samples * STEREO // 2)
             Profile.from_bytes(files[".profile"].read_bytes(), samples)
-            return Body(key, files, read_track(files[".m4a"], "audio"))
+            before = Profile.from_bytes(files[".before"].read_bytes(), samples)
+            return Body(key, files, read_track(files[".m4a"], "audio"), before)
 
         return self._workshop.piece(key, BODY_FILES, make, read)
 
     def _mixes(self, recipe: Recipe, lengths: Sequence[int]) -> dict[int, Mixed]:
+        if recipe.clips:
+            parts = self._part(recipe)
+            if any(parts.clips) and not any(parts.audible):
+                return self._mixes(replace(recipe, clips=()), lengths)
+            return {samples: self._joiner.mixed(recipe, parts, samples) for samples in lengths}
         steps = self._steps.get(recipe)
         by_step: dict[float, list[int]] = {}
         for samples in lengths:
@@ -309,7 +251,7 @@ class Soundtracks:
         with self._workshop.telemetry.timed("tail", count=len(lengths)):
             answer = self._workshop.run(
                 "crosscut.mix:render_tails",
-                inputs=[body.files[suffix] for suffix in BODY_FILES],
+                inputs=[body.files[suffix] for suffix in BODY_FILES[:3]],
                 outputs=scratch,
                 media_seconds=len(lengths),
                 lengths=list(lengths),
@@ -330,4 +272,5 @@ def _mixed(body: Body, path: Path, facts: Mapping[str, Any]) -> Mixed:
         AudioRun(tail.tail, read_track(tail.tail, "audio"), tail.tail_skip, tail.tail_frames),
     )
     soundtrack = Soundtrack(tuple(run for run in runs if run.count), tail.priming, tail.samples)
-    return Mixed(soundtrack, tail.loudness, tail.true_peak)
+    before = integrated(body.before.energy[: tail.samples // HOP])
+    return Mixed(soundtrack, tail.loudness, tail.true_peak, before)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from crosscut import burning
 from crosscut.artifacts import artifact_key, whole
-from crosscut.captions import VERSION, columns_for, cues_of, within
+from crosscut.burning import BurnCue, burnt_columns, burnt_cues, seen, to_json
+from crosscut.captions import CLOCK, VERSION, Cue, columns_for, cues_of, within
 from crosscut.errors import CrosscutError, VoiceError
 from crosscut.media import AUDIO_RATE, Seconds
 from crosscut.pcm import Sound
@@ -22,13 +24,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from crosscut.captions import Captions, Cue
+    from crosscut.captions import Captions
     from crosscut.plan import Plan, Variation
     from crosscut.request import Line
+    from crosscut.timeline import Slot, Utterance
     from crosscut.workshop import Workshop
+
+AnyCue = TypeVar("AnyCue", Cue, BurnCue)
 
 SAMPLE_BYTES = 4
 """Of a voice-over's PCM: mono float32."""
+
+SPEAKERS = 16
+"""Lines asked of a provider at once; it is asked for fewer where it says so (see `voices.slots`)."""
 
 CUES_KEPT = 1_024
 """Lines held at once as the cues they make."""
@@ -136,7 +144,8 @@ def speak_all(lines: Sequence[Line], workshop: Workshop) -> list[SpokenLine | st
         finally:
             telemetry.advance("speak")
 
-    with workshop.pool(workshop.workers, "speak") as pool:
+    speakers = workshop.workers if workshop.voice.free else SPEAKERS
+    with workshop.pool(speakers, "speak") as pool:
         answers = dict(zip(distinct, pool.map(one, distinct), strict=True))
     return [answers[line] for line in lines]
 
@@ -151,30 +160,84 @@ class Captioner:
         self._plan = plan
         self._words = words
         self._cues = Once(self._divided, CUES_KEPT)
+        self._burnt = Once(self._divided_to_burn, CUES_KEPT)
 
-    def wanted(self, variation: Variation) -> bool:
-        return self._plan.request.captions == "soft" and variation.line is not None
+    def track(self, variation: Variation) -> Captions | None:
+        """Those beside the video and in a track of it; None where none are wanted.
 
-    def of(self, variation: Variation) -> Captions | None:
-        """None where none are wanted. Raises what keeps the line from being spoken."""
-        if variation.line is None or not self.wanted(variation):
+        Raises what keeps a line from being spoken.
+        """
+        if not has_track(self._plan, variation):
             return None
         target = self._plan.targets[variation.target].format
-        cues = self._cues.get((variation.line, variation.speed, columns_for(target.width, target.height)))
-        return within(cues, self._plan.length(variation), self._language(variation.line))
+        columns = columns_for(target.width, target.height)
+        cues = one_by_one([self._cues.get((said, columns)) for said in variation.said])
+        return within(cues, self._plan.length(variation), self._language(variation))
+
+    def burnt(self, variation: Variation) -> list[tuple[str | None, int]]:
+        """For each slot what is drawn into its pictures, as JSON, and the frames of its hold that this goes on over."""
+        if not self._plan.draws_captions:
+            return [(None, 0)] * len(variation.slots)
+        found, begin = [], 0
+        for number, slot in enumerate(variation.slots, 1):
+            held = slot.hold + (variation.hold if number == len(variation.slots) else 0)
+            found.append(self._drawn(variation, slot, begin, held))
+            begin += slot.length
+        return found
+
+    def _drawn(self, variation: Variation, slot: Slot, begin: int, held: int) -> tuple[str | None, int]:
+        """The captions of a slot that begins with that frame of the video and is `held` frames longer than its clip.
+
+        Those of a line that belongs to it end with it, so that it looks the same whatever comes next.
+        """
+        target = self._plan.targets[variation.target].format
+        style = self._plan.request.caption_style
+        columns = burnt_columns(style, target.width, target.height)
+        place = Seconds(begin / target.fps)
+        drawn = [said.later(Seconds(-place)) for said in variation.said if said.line == variation.line]
+        length = int((slot.frames + held) / target.fps * CLOCK)
+        cues = []
+        for said in sorted((*slot.said, *drawn), key=lambda each: each.start):
+            start = round(said.start * CLOCK)
+            cues.append(seen(self._burnt.get((said.line, said.speed, columns)), -start, length - start))
+        shown = one_by_one(cues)
+        if not shown:
+            return None, 0
+        document = {"style": style, "version": burning.VERSION, "cues": to_json(shown)}
+        goes_on = shown[-1].end * target.fps > slot.frames * CLOCK
+        return json.dumps(document), held if goes_on else 0
 
     def recipe(self, variation: Variation) -> dict[str, Any]:
         """What decides the captions beside the sound; nothing where there are none."""
-        if variation.line is None or not self.wanted(variation):
+        if not has_track(self._plan, variation):
             return {}
-        return {"captions": (VERSION, self._language(variation.line))}
+        return {"captions": (VERSION, self._language(variation))}
 
     def forget_errors(self) -> None:
         self._cues.forget_errors()
+        self._burnt.forget_errors()
 
-    def _divided(self, line_speed_columns: tuple[int, Fraction, int]) -> tuple[Cue, ...]:
+    def _divided(self, said_columns: tuple[Utterance, int]) -> tuple[Cue, ...]:
+        said, columns = said_columns
+        return cues_of(self._words(said.line), columns, speed=said.speed, begin=said.start)
+
+    def _divided_to_burn(self, line_speed_columns: tuple[int, Fraction, int]) -> tuple[BurnCue, ...]:
         line, speed, columns = line_speed_columns
-        return cues_of(self._words(line), columns, speed=speed, begin=self._plan.request.mix.voice_start)
+        return burnt_cues(self._words(line), columns, speed=speed)
 
-    def _language(self, line: int) -> str | None:
-        return self._plan.request.lines[line].manner.language
+    def _language(self, variation: Variation) -> str | None:
+        """That of its first line that says it."""
+        lines = (self._plan.request.lines[said.line] for said in variation.said)
+        return next((line.manner.language for line in lines if line.manner.language), None)
+
+
+def one_by_one(lines: Sequence[Sequence[AnyCue]]) -> tuple[AnyCue, ...]:
+    """The cues of several lines in order; one that would stay over the next line's ends before."""
+    cues = [cue for line in lines for cue in line]
+    ends = [cue.start for cue in cues[1:]] + [cues[-1].end] if cues else []
+    return tuple(replace(cue, end=min(cue.end, end)) for cue, end in zip(cues, ends, strict=True))
+
+
+def has_track(plan: Plan, variation: Variation) -> bool:
+    """Whether its captions are a track of it, and a file beside it."""
+    return plan.request.captions == "soft" and bool(variation.said)

@@ -151,16 +151,18 @@ def splice(
     segments: Sequence[Segment],
     soundtrack: Soundtrack | None,
     *,
-    hold: Fraction = Fraction(0),
+    hold: Fraction | Sequence[Fraction] = Fraction(0),
     captions: Captions | None = None,
 ) -> VirtualFile:
-    """The segments one after the other under one soundtrack; the last frame stays `hold` seconds longer.
+    """The segments one after the other under one soundtrack.
+
+    The last frame of all stays `hold` seconds longer, or that of each segment where there is a number for each.
 
     Captions become a track that players show to those who want it; they end with the pictures at the latest.
     Segments that share their parameter sets share one sample entry. Where they differ, every segment keeps its own
     and also brings its sets in band: FFmpeg needs the one, Chromium the other. Raises SpliceError.
     """
-    lanes = [_video_lane(segments, hold)]
+    lanes = [_video_lane(segments, _holds(segments, hold))]
     if soundtrack is not None:
         lanes.append(_audio_lane(soundtrack))
     if captions is not None:
@@ -192,17 +194,18 @@ class _Lane:
     """The bytes of each chunk."""
 
 
-def _video_lane(segments: Sequence[Segment], hold: Fraction) -> _Lane:
-    _check_pictures(segments, hold)
+def _video_lane(segments: Sequence[Segment], holds: Sequence[Fraction]) -> _Lane:
+    _check_pictures(segments, holds)
     entries: dict[bytes, bytes] = {}
     for segment in segments:
         entries.setdefault(segment.parameter_sets, segment.track.entry)
     wide = len(entries) > 1
     timescale = _timescale(segments)
     delay = int(max(segment.delay for segment in segments) * timescale)
-    durations = np.concatenate([_durations(segment, timescale) for segment in segments])
+    durations = np.concatenate(
+        [_durations(segment, hold, timescale) for segment, hold in zip(segments, holds, strict=True)]
+    )
     seconds = (np.cumsum(durations) - durations) // timescale
-    durations[-1] += math.ceil(hold * timescale)
     counts = [len(segment.track.sizes) for segment in segments]
     borders = np.cumsum(counts)[:-1]
     opens = np.diff(seconds, prepend=-1) != 0
@@ -345,18 +348,25 @@ def _timescale(segments: Sequence[Segment]) -> int:
     return timescale
 
 
-def _durations(segment: Segment, timescale: int) -> Ints:
+def _durations(segment: Segment, hold: Fraction, timescale: int) -> Ints:
     count = len(segment.track.sizes)
     durations = np.full(count, int(timescale / segment.frame_rate))
-    durations[-1] = int(segment.duration * timescale) - (count - 1) * int(durations[0])
+    shown = int(segment.duration * timescale) + math.ceil(hold * timescale)
+    durations[-1] = shown - (count - 1) * int(durations[0])
     return durations
 
 
-def _check_pictures(segments: Sequence[Segment], hold: Fraction) -> None:
+def _holds(segments: Sequence[Segment], hold: Fraction | Sequence[Fraction]) -> Sequence[Fraction]:
+    if isinstance(hold, Fraction):
+        return [*([Fraction(0)] * (len(segments) - 1)), hold]
+    return hold
+
+
+def _check_pictures(segments: Sequence[Segment], holds: Sequence[Fraction]) -> None:
     if not segments:
         raise SpliceError("A video needs at least one clip.", code="no_clips")
-    if hold < 0:
-        raise SpliceError("The last frame cannot be held for less than no time.", code="bad_hold")
+    if min(holds) < 0:
+        raise SpliceError("A frame cannot be held for less than no time.", code="bad_hold")
     if len({(each.track.width, each.track.height) for each in segments}) > 1:
         raise _unfit("Its frame size differs from that of its neighbours")
     obstacles = [obstacle for each in segments for obstacle in each.track.obstacles]

@@ -42,6 +42,7 @@ def summary(row: Any, now: float) -> dict[str, Any]:
         "cache_hits": int(meters.get("cache_hits", 0)),
         "cache_misses": int(meters.get("cache_misses", 0)),
         "cost": {"currency": "USD", "voice_over": round(meters.get("cost", 0.0), 4)},
+        "loudness": json.loads(row.loudness) if row.loudness else None,
         "errors": _errors(row),
         "manifest_problem": row.manifest_problem,
         "passthrough": row.passthrough,

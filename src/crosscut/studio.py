@@ -7,23 +7,22 @@ import contextlib
 import traceback
 from collections import deque
 from dataclasses import replace
-from fractions import Fraction
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from crosscut.artifacts import artifact_key
 from crosscut.captions import companion, srt
+from crosscut.cuts import cut_of
 from crosscut.destinations import EVERYONE
 from crosscut.errors import CrosscutError, DeliverError, SpliceError, StorageError
-from crosscut.pieces import Pieces
+from crosscut.pieces import Pieces, Shot
 from crosscut.plandoc import plan_of
 from crosscut.poster import SECOND, poster_size
 from crosscut.soundtracks import VERSION as SOUND_VERSION
 from crosscut.soundtracks import samples_of
-from crosscut.speech import Captioner
+from crosscut.speech import has_track
 from crosscut.splice import VERSION as SPLICE_VERSION
-from crosscut.splice import splice
 from crosscut.telemetry import Telemetry
 from crosscut.units import Failure, Output
 from crosscut.workshop import Meters, MissingError, Threads
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from crosscut.plandoc import PlanDoc
     from crosscut.request import Request
     from crosscut.soundtracks import Mixed
-    from crosscut.splice import Segment, VirtualFile
+    from crosscut.splice import VirtualFile
     from crosscut.workshop import Workshop
 
 AHEAD = 64
@@ -72,8 +71,6 @@ class Studio:
         self._pieces = Pieces(self.plan, doc, workshop, base)
         looking = replace(workshop, looking=True, telemetry=Telemetry(), meters=Meters())
         self._seen = Pieces(self.plan, doc, looking, base)
-        self._captions = Captioner(self.plan, self._pieces.words)
-        self._seen_captions = Captioner(self.plan, self._seen.words)
 
     def use(self, workshop: Workshop) -> None:
         """Go on with other telemetry, meters and `cancelled`, but the same lease; not while something is made."""
@@ -102,13 +99,13 @@ class Studio:
                 while batch := list(islice(variations, AHEAD)):
                     due = []
                     for variation in batch:
-                        settled = self._settled(variation, earlier(variation.index), delivery)
-                        if settled:
+                        before = earlier(variation.index)
+                        if settled := self._settled(variation, before, delivery):
                             yield settled
                         else:
-                            due.append(variation)
-                    self._pieces.ask(due)
-                    waiting.extend((one, writers.submit(self._deliver, one, delivery)) for one in due)
+                            due.append((variation, before is not None))
+                    self._pieces.ask(variation for variation, _ in due)
+                    waiting.extend((one, writers.submit(self._deliver, one, delivery, again)) for one, again in due)
                     while len(waiting) > AHEAD:
                         yield self._outcome(*waiting.popleft())
                 while waiting:
@@ -123,7 +120,6 @@ class Studio:
                 for pool in (writers, encoders, mixers):
                     pool.shutdown(cancel_futures=True)
                 self._pieces.settle()
-                self._captions.forget_errors()
 
     def playable(self, index: int) -> VirtualFile | None:
         """The variation as a file, if its pieces are all there; nothing is made."""
@@ -131,11 +127,9 @@ class Studio:
         if variation.problem:
             return None
         try:
-            segments, mixed = self._seen.segments(variation), self._seen.soundtrack_now(variation)
-            return self._joined(variation, segments, mixed, self._seen_captions.of(variation))
+            return self._seen.joined(variation, self._seen.soundtrack_now(variation))
         except MissingError:
             self._seen.settle()
-            self._seen_captions.forget_errors()
             return None
 
     def poster(self, index: int) -> bytes | None:
@@ -147,7 +141,7 @@ class Studio:
         target, rendition = self.plan.targets[variation.target], self.plan.renditions[clip, variation.target]
         video = self.doc.facts[clip].video
         assert video is not None, "a usable clip has pictures"
-        path = self._workshop.lease.get(self._seen.segment_key(clip, variation.target), ".mp4")
+        path = self._workshop.lease.get(self._seen.segment_key(Shot(clip, variation.target)), ".mp4")
         upright = path is not None or not rendition.reasons
         with contextlib.suppress(MissingError):
             path = path or self._seen.source(clip).path
@@ -163,7 +157,7 @@ class Studio:
             fit=target.fit,
             rotation=0 if upright else video.rotation,
             pixel_aspect="1" if upright else str(video.pixel_aspect),
-            at=str(min(SECOND, length / 2)),
+            at=str(min(SECOND, length / 2) + (0 if upright else cut_of(clip).start)),
         )
         return base64.b64decode(answer["jpeg"])
 
@@ -171,8 +165,9 @@ class Studio:
         """What the manifest tells of a variation and what came of it (see `report.COLUMNS`), and its `name`."""
         variation = self.plan.variation(index)
         request, target = self.plan.request, self.plan.targets[variation.target]
-        names, line = self.doc.names, variation.line
-        voiced = None if line is None else self.doc.voices[line]
+        names = self.doc.names
+        lines = [said.line for said in variation.said] or self.plan.lines_of(variation)
+        voices = [voiced.id for line in lines if (voiced := self.doc.voices[line])]
         made = output if output and not output.error else None
         problem = None if made else variation.problem
         if output and output.error:
@@ -181,17 +176,18 @@ class Studio:
             "index": index,
             "name": variation.name,
             "file": made and variation.name,
-            "captions": companion(variation.name) if made and self._captions.wanted(variation) else None,
+            "captions": companion(variation.name) if made and has_track(self.plan, variation) else None,
             "clips": [names[clip] for clip in variation.clips],
             "format": self.plan.format_names[variation.target],
             "music": None if variation.music is None else names[request.music[variation.music]],
-            "voice_over": None if line is None else request.lines[line].text,
-            "voice": voiced and voiced.id,
+            "voice_over": " / ".join(request.lines[line].text for line in lines) or None,
+            "voice": " / ".join(dict.fromkeys(voices)) or None,
             "duration": None if problem or variation.problem else round(float(self.plan.length(variation)), 6),
-            "hold": round(float(variation.hold / target.format.fps), 6),
+            "hold": round(float(variation.held / target.format.fps), 6),
             "speed": float(variation.speed),
             "bytes": made and made.bytes,
             "sha256": made and made.sha256,
+            "loudness_before": made and made.loudness_before,
             "loudness": made and made.loudness,
             "true_peak": made and made.true_peak,
             "seconds": output.seconds if output else 0.0,
@@ -229,7 +225,7 @@ class Studio:
             (block, choice)
             for block, named in enumerate(self.plan.request.blocks)
             for choice, source in enumerate(named.clips)
-            if clip in (source, self.doc.names[source])
+            if clip in (source, cut_of(source).source, self.doc.names[source])
         }
 
     def fingerprint(self, variation: Variation) -> str:
@@ -238,7 +234,6 @@ class Studio:
         Its first digits say only what the variation is told to be, which is known without its sources.
         """
         request = self.plan.request
-        voiced = None if variation.line is None else self.doc.voices[variation.line]
         music = None
         if variation.music is not None:
             number = variation.music
@@ -246,17 +241,27 @@ class Studio:
         made_of = artifact_key(
             "variation",
             name=variation.name,
-            segments=[self._pieces.segment_key(clip, variation.target) for clip in variation.clips],
-            hold=variation.hold,
+            segments=[self._pieces.segment_key(shot) for shot in self._pieces.shots(variation)],
+            holds=(variation.hold, [slot.hold for slot in variation.slots]),
             music=music,
             mix=request.mix,
-            line=voiced and voiced.key,
-            speed=variation.speed,
+            lines=[(self._voice_key(said.line), said.speed, said.start) for said in variation.said],
+            clips=self._clip_sounds(variation),
             samples=samples_of(self.plan.length(variation)),
             versions=(SOUND_VERSION, SPLICE_VERSION),
-            **self._captions.recipe(variation),
+            **self._pieces.captions_recipe(variation),
         )
         return self._told(variation) + made_of[TOLD:]
+
+    def _voice_key(self, line: int) -> str | None:
+        voiced = self.doc.voices[line]
+        return voiced.key if voiced else None
+
+    def _clip_sounds(self, variation: Variation) -> list[tuple[str, float]]:
+        """What is heard of the clips: contents and volumes; when and how much of each, its segment says."""
+        if self.plan.request.clip_sound == "mute":
+            return []
+        return [(self.doc.sources[clip].sha256, cut_of(clip).volume) for clip in variation.clips]
 
     def poster_key(self, index: int) -> str:
         """The same for variations that have the same poster."""
@@ -264,18 +269,22 @@ class Studio:
         clip = next(iter(variation.clips))
         if clip in self.doc.clip_problems:
             return artifact_key("no poster", clip=clip)
-        return self._seen.segment_key(clip, variation.target)
+        return self._seen.segment_key(Shot(clip, variation.target))
 
     def _told(self, variation: Variation) -> str:
-        request = self.plan.request
+        request, lines = self.plan.request, self.plan.lines_of(variation)
+        captions = None
+        if lines and request.captions != "none":
+            languages = [request.lines[line].manner.language for line in lines]
+            captions = (request.captions, request.caption_style, languages)
         return artifact_key(
             "told",
             name=variation.name,
             clips=[self.doc.names[clip] for clip in variation.clips],
             format=self.plan.format_names[variation.target],
             music=None if variation.music is None else self.doc.names[request.music[variation.music]],
-            voice_over=None if variation.line is None else request.lines[variation.line].text,
-            **self._captions.recipe(variation),
+            voice_over=[request.lines[line].text for line in lines],
+            captions=captions,
         )[:TOLD]
 
     def _settled(self, variation: Variation, earlier: Output | None, delivery: Delivery) -> Output | None:
@@ -294,40 +303,39 @@ class Studio:
             same = earlier.recipe[:TOLD] == self._told(variation)
         else:
             same = earlier.recipe == self.fingerprint(variation)
-        beside = [companion(variation.name)] if self._captions.wanted(variation) else []
+        beside = [companion(variation.name)] if has_track(self.plan, variation) else []
         return same and delivery.holds(variation.name, earlier.bytes) and all(map(delivery.holds, beside))
 
-    def _deliver(self, variation: Variation, delivery: Delivery) -> Output:
-        """Splice and write one variation, unless another has met what ends all."""
+    def _deliver(self, variation: Variation, delivery: Delivery, again: bool) -> Output:
+        """Splice and write one variation, unless another has met what ends all; `again`: one of an earlier job's."""
         if self._halted:
             raise self._halted
         try:
-            return self._whole(variation, delivery)
+            output = self._whole(variation, delivery)
+            if (again or self.plan.request.captions == "soft") and not has_track(self.plan, variation):
+                delivery.remove(companion(variation.name))
         except CrosscutError as error:
             if ends_all(error):
                 self._halted = error
             raise
+        else:
+            return output
 
     def _whole(self, variation: Variation, delivery: Delivery) -> Output:
         """Once more where a piece turns out to be damaged."""
         try:
-            segments, mixed = self._pieces.segments(variation), self._pieces.soundtrack(variation)
-            return self._delivered(variation, delivery, segments, mixed)
+            return self._delivered(variation, delivery, self._pieces, self._pieces.soundtrack(variation))
         except StorageError as error:
             if error.code != "damaged_artifact":
                 raise
         fresh = Pieces(self.plan, self.doc, self._workshop, self._base)
-        segments, mixed = fresh.segments(variation), fresh.soundtrack_now(variation)
-        return self._delivered(variation, delivery, segments, mixed)
+        return self._delivered(variation, delivery, fresh, fresh.soundtrack_now(variation))
 
-    def _delivered(
-        self, variation: Variation, delivery: Delivery, segments: list[Segment], mixed: Mixed | None
-    ) -> Output:
+    def _delivered(self, variation: Variation, delivery: Delivery, pieces: Pieces, mixed: Mixed | None) -> Output:
         self._workshop.check_cancelled()
         telemetry = self._workshop.telemetry
         start = telemetry.clock()
-        captions = self._captions.of(variation)
-        file = self._joined(variation, segments, mixed, captions)
+        file, captions = pieces.joined(variation, mixed), pieces.captions(variation)
         with telemetry.timed("deliver", variation=variation.index, file=variation.name):
             delivered = self._put(variation.name, file, captions, delivery)
         self._workshop.meters.add("bytes_out", delivered.bytes)
@@ -336,6 +344,7 @@ class Studio:
             bytes=delivered.bytes,
             sha256=delivered.sha256,
             recipe=self.fingerprint(variation),
+            loudness_before=_rounded(mixed.before) if mixed else None,
             loudness=_rounded(mixed.loudness) if mixed else None,
             true_peak=_rounded(mixed.true_peak) if mixed else None,
             seconds=round(telemetry.clock() - start, 4),
@@ -348,20 +357,12 @@ class Studio:
             delivered = delivery.put(name, file)
             if captions:
                 delivery.put_text(beside, srt(captions.cues))
-            elif self.plan.request.captions != "none":
-                delivery.remove(beside)
         except Exception:
             if captions:
                 with contextlib.suppress(CrosscutError):
                     delivery.remove(beside)
             raise
         return delivered
-
-    def _joined(
-        self, variation: Variation, segments: list[Segment], mixed: Mixed | None, captions: Captions | None
-    ) -> VirtualFile:
-        hold = Fraction(variation.hold) / self.plan.targets[variation.target].format.fps
-        return splice(segments, mixed.soundtrack if mixed else None, hold=hold, captions=captions)
 
     def _outcome(self, variation: Variation, future: Future[Output]) -> Output:
         try:

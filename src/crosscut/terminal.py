@@ -97,10 +97,20 @@ def show_report(report: dict[str, Any]) -> None:
         f"cost: {report['clips_encoded']} clips encoded, {report['clips_copied']} copied as they came;"
         f" {report['voice_over_characters']} characters spoken, ${report['cost']['voice_over']:.2f}"
     )
+    if levels := report["loudness"]:
+        before, after = (_span(levels[when]) for when in ("before", "after"))
+        console.print(f"loudness: {after} LUFS, {before} as the sounds came; peaks up to {levels['true_peak']} dBTP")
     if report["manifest_problem"]:
         console.print(f"no manifest: {report['manifest_problem']}", markup=False, style="red")
     console.print(f"videos: {report['folder']}", markup=False, soft_wrap=True)
     console.print(f"manifest: {report['folder']}/manifest.json", markup=False, soft_wrap=True)
+
+
+def _span(levels: list[float] | None) -> str:
+    if levels is None:
+        return "silent"
+    low, high = (f"{level:.1f}" for level in levels)
+    return low if low == high else f"{low} to {high}"
 
 
 def show_plan(plan: dict[str, Any]) -> None:

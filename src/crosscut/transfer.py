@@ -17,6 +17,7 @@ import httpx2
 
 from crosscut.errors import FetchError
 from crosscut.guard import RefusedError, checked_url
+from crosscut.links import PAGE, PERMISSION, LinkError, file_name
 from crosscut.sniff import HEAD, WEB_PAGE, looks_like
 
 if TYPE_CHECKING:
@@ -24,13 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
+    from crosscut.links import Place
+
     Progress = Callable[[int, int | None], None]
     """Bytes so far, and in all where the server says so."""
+    Sign = Callable[[Place], str | None]
+    """A short-lived URL for a private place; None without credentials for it."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 TRY_AGAIN = frozenset({408, 425, 429})
-PERMISSION = frozenset({401, 403, 407, 451})
 GONE = frozenset({404, 410})
+PAGES = frozenset({200, 401, 403})
+"""With these a page may come instead of a shared file, and say why."""
 
 PROGRESS = 65_536
 """A broken transfer that got this much further starts its count of tries anew."""
@@ -115,7 +121,7 @@ class Transfer:
     def __init__(
         self,
         client: httpx2.Client,
-        url: httpx2.URL,
+        place: Place,
         label: str,
         file: BinaryIO,
         *,
@@ -123,9 +129,11 @@ class Transfer:
         pace: Pace,
         report: Progress,
         known: dict[str, Any] | None,
+        sign: Sign,
     ) -> None:
         self._client = client
-        self._url = url
+        self._place = place
+        self._sign = sign
         self._label = label
         self._file = file
         self._limits = limits
@@ -168,7 +176,7 @@ class Transfer:
     def _try_once(self) -> dict[str, Any] | None:
         try:
             return self._exchange()
-        except RefusedError as error:
+        except (RefusedError, LinkError) as error:
             raise self._error(error.reason, error.code) from error
         except httpx2.ConnectError as error:
             raise self._again("cannot be reached; check its host name", "unreachable", error) from error
@@ -198,25 +206,54 @@ class Transfer:
             "size": self._size,
             "etag": self._headers.get("etag"),
             "last_modified": self._headers.get("last-modified"),
+            "filename": file_name(self._headers.get("content-disposition", "")),
         }
 
     def _open(self) -> httpx2.Response:
-        """Send the request and follow redirects, each through the same checks as the first URL."""
-        url = self._url
+        """Send the request and go where the answers point, each time through the same checks as the first URL."""
+        url = self._address(self._place) or checked_url(self._place.url)
         for _ in range(self._limits.redirects + 1):
             request = self._client.build_request("GET", url, headers=self._conditions())
             response = self._client.send(request, stream=True)
-            target = response.headers.get("location")
-            if response.status_code not in REDIRECTS or target is None:
+            target = self._onward(response)
+            if target is None:
                 return response
             response.close()
-            try:
-                url = checked_url(str(url.join(target)))
-            except RefusedError as error:
-                raise RefusedError(f"redirects to a link that {error.reason}", error.code) from error
+            url = target
         raise self._error(
             f"redirects more than {self._limits.redirects} times; give the final link", "too_many_redirects"
         )
+
+    def _address(self, place: Place) -> httpx2.URL | None:
+        """Where to ask for `place`; None where it is private and cannot be signed for."""
+        text = self._sign(place) if place.private else place.url
+        return None if text is None else checked_url(text)
+
+    def _onward(self, response: httpx2.Response) -> httpx2.URL | None:
+        """Where an answer sends us; None where it is the last one."""
+        url, target = response.request.url, response.headers.get("location")
+        if response.status_code in REDIRECTS and target is not None:
+            try:
+                return checked_url(str(url.join(target)))
+            except RefusedError as error:
+                raise RefusedError(f"redirects to a link that {error.reason}", error.code) from error
+        place = self._place.after(response.status_code, response.headers)
+        address = place and self._address(place)
+        if place and address:
+            self._place = place
+            return address
+        if self._place.has_pages and response.status_code in PAGES and _is_page(response):
+            return checked_url(self._place.past(str(url), self._page(response)))
+        return None
+
+    @staticmethod
+    def _page(response: httpx2.Response) -> str:
+        page = b""
+        for chunk in response.iter_raw():
+            page += chunk
+            if len(page) >= PAGE:
+                break
+        return page.decode(errors="replace")
 
     def _conditions(self) -> dict[str, str]:
         etag = self._headers.get("etag", "")
@@ -250,9 +287,7 @@ class Transfer:
         if status in GONE:
             return self._error(f"was not found (HTTP {status}); check the link", "not_found")
         if status in PERMISSION:
-            return self._error(
-                f"needs permission (HTTP {status}); give a link that works without signing in", "not_permitted"
-            )
+            return self._error(self._place.closed(status), "not_permitted")
         if status in TRY_AGAIN or status >= 500:
             pause = retry_after(response.headers.get("retry-after"))
             return self._again(f"is not available now (HTTP {status})", "unavailable", pause=pause)
@@ -298,6 +333,11 @@ def refuse_other(head: bytes, label: str, headers: dict[str, str] | None = None)
 def too_large(label: str, limit: int) -> FetchError:
     amount = f"{limit / (1 << 30):.3g} GiB" if limit >= 1 << 29 else f"{limit:,} bytes"
     return FetchError(f"{label} is larger than {amount}, the limit for a source.", code="source_too_large")
+
+
+def _is_page(response: httpx2.Response) -> bool:
+    plain = response.headers.get("content-encoding", "identity").lower() == "identity"
+    return plain and response.headers.get("content-type", "").lower().startswith("text/html")
 
 
 def _is_strong(etag: str) -> bool:

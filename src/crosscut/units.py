@@ -64,6 +64,8 @@ class Output:
     bytes: int | None = None
     sha256: str | None = None
     recipe: str | None = None
+    loudness_before: float | None = None
+    """Of the parts as they came, simply added up."""
     loudness: float | None = None
     true_peak: float | None = None
     seconds: float = 0.0

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from crosscut.additions import extended, parse_addition
+from crosscut.cuts import cut_of
 from crosscut.fields import RequestLimits
 from crosscut.media import Manner
 from crosscut.request import Line, parse_request
@@ -51,7 +52,8 @@ def wants(record: JobRecord, request: Request) -> list[Want]:
     """Clips in the order in which they complete variations soonest, then music, then lines; each once."""
     grid = request.grid(1)
     clips = [request.blocks[block].clips[choice] for block, choice in grid.order()]
-    sources = dict.fromkeys([*clips, *(clip for block in request.blocks for clip in block.clips), *request.music])
+    clips += [clip for block in request.blocks for clip in block.clips]
+    sources = dict.fromkeys([*(cut_of(clip).source for clip in clips), *request.music])
     found = [_source(source, record) for source in sources]
     return found + [_speech(line) for line in dict.fromkeys(request.lines)]
 

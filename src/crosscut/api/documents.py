@@ -35,6 +35,23 @@ REQUEST = {
     "audio_blocks": {"music": ["https://example.com/calm.mp3"]},
     "text_to_speach": [{"text": "Try it today.", "voice": "Sarah"}],
 }
+OWN_SOUND = {
+    "task_name": "with_their_own_sound",
+    "video_blocks": {
+        "hook": [
+            "https://example.com/hook1.mp4",
+            {"url": "https://example.com/interview.mov", "start": 12.5, "end": 18, "volume": 0.8, "label": "why"},
+        ],
+        "cta": ["https://example.com/cta1.mp4"],
+    },
+    "clip_sound": "keep",
+    "text_to_speech": [
+        {"text": "She explains it better than we can.", "clip": "why"},
+        {"text": "Only until Sunday.", "block": "cta"},
+    ],
+    "captions": "burn",
+    "caption_style": "box",
+}
 SMALL_REQUEST = {"task_name": "first_try", "video_blocks": {"hook": ["https://example.com/hook1.mp4"]}}
 ADDITION = {"video_blocks": {"hook": ["https://example.com/hook3.mp4"]}}
 PROBLEMS = {
@@ -118,7 +135,9 @@ def _json_body(schema: str, told: str, **examples: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "description": told, "content": content}}
 
 
-_REQUEST_BODY = _json_body("RequestBody", "What to combine and how.", full=REQUEST, small=SMALL_REQUEST)
+_REQUEST_BODY = _json_body(
+    "RequestBody", "What to combine and how.", full=REQUEST, small=SMALL_REQUEST, own_sound=OWN_SOUND
+)
 _FILE_BODY = {
     "requestBody": {
         "required": True,

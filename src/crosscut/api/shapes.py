@@ -144,6 +144,11 @@ class Plan(_Shape):
     """What a job makes and costs; `crosscut plan --json` prints the same."""
 
     variations: int
+    captions_to_draw: dict[str, Any] | None = Field(
+        default=None,
+        description="Where captions are burned in: how many of the clips to encode that is (`encodes`), "
+        "and whether this is `exact`.",
+    )
 
 
 class JobPage(_Shape):
@@ -165,7 +170,9 @@ class VariationPage(_Shape):
 
 
 class Manifest(_Shape):
-    variations: list[dict[str, Any]]
+    variations: list[dict[str, Any]] = Field(
+        description="Rows. `loudness_before` (LUFS) is of all that is heard as it came, `loudness` of the video."
+    )
 
 
 class Retried(_Shape):

@@ -25,7 +25,7 @@ from crosscut.request import MAX_COMBINATIONS, parse_request
 from crosscut.strictjson import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Server = Annotated[
@@ -121,20 +121,33 @@ def with_uploads(body: bytes, base: Path, upload: Callable[[Path], str]) -> byte
     """
     limits = RequestLimits(variations=MAX_COMBINATIONS * 8)
     document = read_json(body, most_bytes=limits.body, most_levels=limits.depth)
-    lists = list(_source_lists(document))
-    paths = dict.fromkeys(source for each in lists for source in each if _is_path(source))
+    places = list(_source_places(document))
+    paths = dict.fromkeys(where[key] for where, key in places if _is_path(where[key]))
     if not paths:
         return body
     parse_request(body, local=True, limits=limits)
     uploaded = {path: upload(base / path.strip(" ")) for path in paths}
-    for each in lists:
-        each[:] = [uploaded[source] if _is_path(source) else source for source in each]
+    for where, key in (*places, *_named_clips(document)):
+        where[key] = uploaded.get(where[key], where[key])
     return json.dumps(document).encode()
 
 
-def _source_lists(document: object) -> list[list[Any]]:
+def _source_places(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every list or object that holds a source, with its position or name there."""
     fields = [document.get(name) for name in SOURCES] if isinstance(document, dict) else []
-    return [each for block in fields if isinstance(block, dict) for each in block.values() if isinstance(each, list)]
+    for sources in (each for block in fields if isinstance(block, dict) for each in block.values()):
+        for number, source in enumerate(sources if isinstance(sources, list) else ()):
+            if isinstance(source, str):
+                yield sources, number
+            elif isinstance(source, dict) and isinstance(source.get("url"), str):
+                yield source, "url"
+
+
+def _named_clips(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every line that may name its clip by its source."""
+    lines = [each for field in ("text_to_speach", "text_to_speech") for each in document.get(field) or ()]
+    lines += [each for block in (document.get("voice_blocks") or {}).values() for each in block]
+    return ((line, "clip") for line in lines if isinstance(line.get("clip"), str))
 
 
 def _is_path(source: object) -> bool:

@@ -244,6 +244,7 @@ def retry(db: Connection, row: AnyRow, now: float) -> dict[str, int]:
             doomed=0,
             errors=json.dumps({"made": {}, "doomed": {}}),
             manifest_problem=None,
+            loudness=None,
             failure_told=False,
             end_told=False,
             making=None,

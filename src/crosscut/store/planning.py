@@ -199,8 +199,8 @@ def _ask_for_manifest(db: Connection, job: AnyRow, options: Options, now: float)
     queue.put(db, [queue.unit_row("manifest", job.id, payload, now, allowed=options.allowed("manifest"))])
 
 
-def over(db: Connection, job: str, problem: str | None, now: float) -> None:
-    """The manifest is written, or cannot be: the job has ended."""
+def over(db: Connection, job: str, problem: str | None, now: float, loudness: Mapping[str, Any] | None = None) -> None:
+    """The manifest is written, or cannot be: the job has ended. `loudness` is what `report.Levels` found."""
     row = db.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None or row.phase != "close":
         return
@@ -209,7 +209,13 @@ def over(db: Connection, job: str, problem: str | None, now: float) -> None:
         update(jobs)
         .where(jobs.c.id == job)
         .values(
-            phase="ended", state=state, ended=now, manifest_problem=problem, end_told=False, version=jobs.c.version + 1
+            phase="ended",
+            state=state,
+            ended=now,
+            manifest_problem=problem,
+            loudness=json.dumps(loudness),
+            end_told=False,
+            version=jobs.c.version + 1,
         )
     )
     places.free(db, job)

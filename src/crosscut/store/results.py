@@ -83,7 +83,7 @@ def _succeeded(
     elif row.kind == "segment":
         opening.segment_ended(db, row.key, None, grid_of)
     elif row.kind == "manifest":
-        planning.over(db, row.job, outcome.result.get("problem"), now)
+        planning.over(db, row.job, outcome.result.get("problem"), now, outcome.result.get("loudness"))
     elif row.kind == "plan":
         job = db.execute(reading.entire().where(jobs.c.id == row.job).with_for_update(of=jobs)).one_or_none()
         if job is not None and job.phase == "plan" and job.state != "cancelled":

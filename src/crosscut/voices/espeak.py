@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from importlib.metadata import version
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import av
 import espeakng_loader  # type: ignore[import-untyped]
 import numpy as np
 
-from crosscut import pcm
 from crosscut.errors import VoiceError
 from crosscut.media import AUDIO_RATE, PLAIN, Manner, Seconds
 from crosscut.sandbox import Limits
-from crosscut.voices import Resolved, Speech, Word, check_text
+from crosscut.voices import Resolved, Speech, check_text
+from crosscut.voices.spoken import record, spread, words_of
 
 if TYPE_CHECKING:
     from crosscut.sandbox import Job, Sandbox
@@ -34,8 +33,6 @@ DEFAULT = "en-us"
 WORDS_PER_MINUTE = 165
 CHARACTERS_PER_SECOND = 15
 """At that speed, of English with its pauses."""
-TAIL = AUDIO_RATE // 20
-"""Samples kept behind the last one heard."""
 
 FEMALE_VOICES: tuple[str, ...] = ("en-us+f2", "en-us+f3", "en-us+f4", "en-gb+f2", "en-gb+f3")
 MALE_VOICES: tuple[str, ...] = ("en-us", "en-us+m3", "en-us+m7", "en-gb", "en-gb+m3")
@@ -107,10 +104,7 @@ class EspeakVoice:
             limits=Limits(cpu_seconds=60, wall_seconds=120, file_bytes=2**28),
             read_paths=[Path(espeakng_loader.get_library_path()).parent],
         )
-        words = tuple(
-            Word(word, Seconds(Fraction(start, 1_000)), Seconds(Fraction(end, 1_000)))
-            for word, start, end in answer["words"]
-        )
+        words = words_of(answer["words"])
         return Speech(answer["samples"], words, resolved.id, (resolved.note,) if resolved.note else ())
 
     def estimate(self, text: str) -> Seconds:
@@ -167,17 +161,7 @@ def synthesize(job: Job, *, text: str, voice: str) -> dict[str, Any]:
     Raises VoiceError "unavailable", "unknown_voice" and "silent".
     """
     rate, sound, events = _spoken(text, voice)
-    (output,) = job.outputs
-    if len(sound):
-        frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate = rate
-        for piece in pcm.resampled([frame], "mono"):
-            pcm.write(output, piece)
-    if not sound.any():
-        raise VoiceError("nothing is heard of this voice-over; write words the voice can speak", code="silent")
-    _, heard = pcm.audible(output, 1)
-    samples = min(heard + TAIL, pcm.count(output, 1))
-    output.truncate(samples * 4)
+    samples = record(job.outputs[0], rate, [sound])
     return {"samples": samples, "words": _timed(text, events, samples * 1_000 // AUDIO_RATE)}
 
 
@@ -236,7 +220,6 @@ def _timed(text: str, events: list[tuple[int, int, int]], end: int) -> list[tupl
     for (start, stop), first, last in zip(
         times, [0, *sorted(heard)[1:]], [*sorted(heard)[1:], len(tokens)], strict=True
     ):
-        edges = [0, *accumulate(after - before for before, after in tokens[first:last])]
-        edges = [start + (stop - start) * edge // edges[-1] for edge in edges]
-        words += [(text[slice(*token)], *span) for token, span in zip(tokens[first:last], pairwise(edges), strict=True)]
+        spans = spread(start, stop, [after - before for before, after in tokens[first:last]])
+        words += [(text[slice(*token)], *span) for token, span in zip(tokens[first:last], spans, strict=True)]
     return words
