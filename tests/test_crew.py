@@ -204,6 +204,7 @@ def test_a_source_is_told_as_json_and_counted_once(house):
         "sha256": hashlib.sha256(data).hexdigest(),
         "size": len(data),
         "note": None,
+        "filename": None,
     }
     assert through_json(first.result) == first.result == second.result
     assert first.result["facts"]["video"]["frames"] == 15

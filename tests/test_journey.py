@@ -267,7 +267,7 @@ def test_a_selection_in_several_formats(project, capsys):
     ("fields", "words"),
     [
         ({"video_blocks": {"a": []}}, "video_blocks.a"),
-        ({"video_blocks": {"a": ["a.mp4"]}, "clip_sound": "keep"}, "clip_sound"),
+        ({"video_blocks": {"a": ["a.mp4"]}, "clip_sound": "loud"}, "clip_sound"),
         ({"video_blocks": {"a": ["a.mp4"]}, "formts": []}, "formats"),
         ({"video_blocks": {str(n): [f"{c}.mp4" for c in range(10)] for n in range(12)}}, "1,000,000,000,000"),
         ({"video_blocks": {"a": ["a.mp4"]}, "text_to_speech": [], "text_to_speach": []}, "text_to_spe"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crosscut.media import ClipFacts, Colour, CopyFacts, Format, Seconds, Target, VideoFacts
 from crosscut.plan import Plan, SpokenLine
-from crosscut.plandoc import FACTS, TARGET, Origin, PlanDoc, Voiced, plan_of
+from crosscut.plandoc import FACTS, TARGET, Origin, PlanDoc, Voiced, filenames_of, plan_of
 from crosscut.request import Block, Line, Request
 
 texts = st.text(max_size=20).filter(lambda text: text.isprintable())
@@ -116,6 +116,7 @@ def test_the_plan_itself_is_that_of_the_document():
     request = Request("t", (Block("a", tuple(names)),), lines=(Line("Hi"),))
     plan = plan_of(doc, request)
     told = {field.name: getattr(plan, field.name) for field in fields(Plan) if field.name != "request"}
+    assert told.pop("filenames") == filenames_of(doc.sources)
     assert told == {name: getattr(doc, name) for name in told}
     assert plan.request == request
     assert [bool(variation.problem) for variation in plan] == [True, False, False, False]

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,14 +15,17 @@ from filelock import FileLock, Timeout
 from crosscut.artifacts import Artifacts, storage_errors
 from crosscut.client import SERVER_FILE, STATE_LOCK
 from crosscut.crew import Crew
-from crosscut.destinations.folder import FolderDestination
+from crosscut.destinations.buckets import CloudOptions
+from crosscut.destinations.signing import BucketSigner
 from crosscut.engine.claims import Claims
 from crosscut.engine.embedded import EmbeddedExecutor
 from crosscut.errors import RequestError, StorageError
 from crosscut.fetch import Fetcher, FetchLimits
 from crosscut.fields import RequestLimits
 from crosscut.keyring import Keyring
+from crosscut.links import PUBLIC
 from crosscut.machine import Machine
+from crosscut.places import Places, is_remote, whole, within
 from crosscut.previews import Previews
 from crosscut.sandbox import Sandbox
 from crosscut.service import Service
@@ -40,10 +44,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from crosscut.destinations import Destination
+    from pydantic import SecretStr
+
     from crosscut.telemetry import Watcher
     from crosscut.voices import Voice
     from crosscut.workshop import Workshop
+
+CLOUD = (
+    "gcs_key_file", "gcs_endpoint", "s3_access_key_id", "s3_region", "s3_endpoint", "azure_account", "azure_endpoint",
+    "cloud_identity",
+)  # fmt: skip
+CLOUD_SECRETS = ("s3_secret_access_key", "azure_key")
+"""Settings that say how buckets are reached."""
 
 NETWORK_SHARES = 4
 """So many jobs can be slow at once before the network lane is full."""
@@ -79,6 +91,9 @@ def open_toolbox(
     # The clients' own lines would carry whole URLs, signatures included.
     for client in ("httpx2", "httpcore2", "httpx", "httpcore"):
         logging.getLogger(client).setLevel(logging.WARNING)
+    cloud, near = cloud_options(settings), settings.private_sources
+    endpoints = replace(PUBLIC, gs=cloud.gcs_endpoint or PUBLIC.gs, s3=cloud.s3_endpoint or PUBLIC.s3)
+    signer = BucketSigner(cloud, lambda name: within(name, near))
     limits = FetchLimits(max_bytes=settings.source_bytes, total=settings.fetch_seconds)
     artifacts = Artifacts(settings.data_dir, settings.cache_bytes)
     with Sandbox(CHILD_MODULES) as sandbox, Sandbox(PIPER_MODULES) as piper_sandbox:
@@ -86,7 +101,9 @@ def open_toolbox(
             artifacts=artifacts,
             sandbox=sandbox,
             voice=_voice(settings, sandbox, piper_sandbox),
-            fetcher=lambda lease, since: Fetcher(lease, limits, frozenset(settings.fetch_allow), since=since),
+            fetcher=lambda lease, since: Fetcher(
+                lease, limits, frozenset(settings.fetch_allow), since=since, endpoints=endpoints, signer=signer
+            ),
             telemetry=lambda: Telemetry(watcher, logs),
             workers=workers or settings.workers,
             processors=settings.workers,
@@ -138,9 +155,18 @@ def open_workshop(
             raise
 
 
-def destination_of(place: str) -> Destination:
-    """Where a job's folder is made, from its name: today a folder on this machine."""
-    return FolderDestination(Path(place))
+def cloud_options(settings: Settings) -> CloudOptions:
+    plain: dict[str, Any] = {name: getattr(settings, name) for name in CLOUD}
+    return CloudOptions(**plain | {name: _secret(getattr(settings, name)) or "" for name in CLOUD_SECRETS})
+
+
+def places_of(settings: Settings) -> Places:
+    """What makes a destination of the name of a place."""
+    return Places(cloud_options(settings), settings.data_dir / "locks")
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None
 
 
 class OpenCrew(Crew):
@@ -153,7 +179,7 @@ class OpenCrew(Crew):
         def webhook(payload: Mapping[str, Any], cancelled: threading.Event) -> None:
             deliver(payload, secrets, frozenset(settings.fetch_allow), cancelled)
 
-        super().__init__(tools, destination_of, webhook)
+        super().__init__(tools, places_of(settings), webhook)
 
     def close(self) -> None:
         super().close()
@@ -169,17 +195,14 @@ def _crew_arguments(settings: Settings) -> dict[str, Any]:
     """What a worker process needs, as JSON; secrets reach it through the pipe alone."""
     used = (
         "cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes",
-        "voices", "elevenlabs_voice", "elevenlabs_url",
+        "private_sources", "voices", "elevenlabs_voice", "elevenlabs_url",
     )  # fmt: skip
     secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
-    key, model = settings.elevenlabs_api_key, settings.piper_model
+    model = settings.piper_model
     return {
-        "settings": {name: getattr(settings, name) for name in used}
-        | {
-            "data_dir": str(settings.data_dir),
-            "elevenlabs_api_key": key and key.get_secret_value(),
-            "piper_model": model and str(model),
-        },
+        "settings": {name: getattr(settings, name) for name in (*used, *CLOUD)}
+        | {name: _secret(getattr(settings, name)) for name in ("elevenlabs_api_key", *CLOUD_SECRETS)}
+        | {"data_dir": str(settings.data_dir), "piper_model": model and str(model)},
         "secrets": secrets or [installation_secret(settings.data_dir)],
     }
 
@@ -200,8 +223,8 @@ def open_machine(
     `grace` seconds are given at the end to finish.
     """
     log = event_log(logs)
-    claims = Claims(None if private else destination_of)
-    place = destination or str(Path(settings.destination).absolute())
+    claims = Claims(None if private else places_of(settings))
+    place = destination or whole(settings.destination)
     with contextlib.ExitStack() as stack:
         tools = stack.enter_context(open_toolbox(settings, None, logs))
         store = Store(database, _options(settings))
@@ -258,7 +281,8 @@ def _service(settings: Settings, tools: Toolbox, previews: Previews, machine: Ma
         wake=machine.wake,
         workers=machine.workers,
         troubles=machine.troubles,
-        disks={"the data folder": settings.data_dir, "the destination": Path(place)},
+        disks={"the data folder": settings.data_dir} | ({} if is_remote(place) else {"the destination": Path(place)}),
+        choosable=lambda chosen: within(chosen, settings.destinations),
         voice=tools.voice,
     )
 
@@ -309,7 +333,9 @@ def serve(settings: Settings, host: str, port: int, destination: str) -> None:
             with storage_errors():
                 logs.append(stack.enter_context(settings.log_file.open("a", encoding="utf-8")))
         stack.enter_context(_own_folder(settings))
-        place = str(Path(destination).absolute())
+        place = whole(destination)
+        # A name that is none is told now, not by the first job.
+        places_of(settings)(place)
         machine = stack.enter_context(
             open_machine(settings, _database(settings), logs, destination=place, grace=settings.grace_seconds)
         )

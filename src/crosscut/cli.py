@@ -60,7 +60,13 @@ def render(
     request: RequestFile,
     /,
     *,
-    to: Annotated[Path, Parameter(help="Folder in which the task's folder is made.")],
+    to: Annotated[
+        str,
+        Parameter(
+            help="Where the task's folder is made: a folder, gs://…, s3://… or az://…; default: what the request says,"
+            " else CROSSCUT_DESTINATION."
+        ),
+    ] = "",
     as_json: Annotated[bool, Parameter(name="--json", help="Print the report as one JSON object.")] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress and no log lines.")] = False,
 ) -> int:

@@ -141,7 +141,7 @@ class Place:
             case "gs" | "s3":
                 return (
                     f"is not public, or not there (HTTP {status}): let everyone read it, or set "
-                    f"{_CREDENTIALS[self.service]} where crosscut runs"
+                    f"CROSSCUT_PRIVATE_SOURCES and {_CREDENTIALS[self.service]} where crosscut runs"
                 )
         return f"needs permission (HTTP {status}); give a link that works without signing in"
 

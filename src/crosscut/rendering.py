@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from crosscut.artifacts import artifact_key, storage_errors
-from crosscut.bootstrap import destination_of, open_machine
+from crosscut.bootstrap import open_machine, places_of
 from crosscut.errors import RequestError, SandboxError
 from crosscut.fields import RequestLimits
 from crosscut.naming import folder_name
+from crosscut.places import whole
 from crosscut.request import parse_request
 
 if TYPE_CHECKING:
@@ -29,27 +30,32 @@ REST_SECONDS = 10.0
 def render(
     body: bytes,
     base: Path,
-    to: Path,
+    to: Path | str | None,
     settings: Settings,
     watcher: Watcher | None = None,
     logs: Sequence[TextIO] = (),
 ) -> dict[str, Any]:
     """Make every variation that is not in `to`/<task>/ yet, and the manifest; the report as JSON.
 
+    Without `to` the request's destination is taken, or that of the settings.
+
     Relative paths start at `base`. What was made before, by this or an interrupted run, is kept where the request
     still wants it. Raises `RequestError` where the request cannot be made at all, CrosscutError `busy` where another
     run writes into the same folder; what fails alone is told in the report.
     """
     request = parse_request(body, local=True, limits=RequestLimits(variations=settings.max_variations))
-    destination = str(to.absolute())
+    destination = whole(str(to or request.destination or settings.destination))
+    places = places_of(settings)
     folder = folder_name(request.task_name)
     states = settings.data_dir / "renders"
     with storage_errors():
         states.mkdir(mode=0o700, parents=True, exist_ok=True)
-    location = destination_of(destination).location(folder)
+    location = places(destination).location(folder)
     state = states / f"{artifact_key('place', location=location)[:32]}.sqlite"
     with (
-        destination_of(destination).claim(folder),
+        places(destination).claim(folder),
+        # What is wrong with the place is told before anything is fetched, encoded or bought.
+        places(destination).open(folder),
         open_machine(settings, f"sqlite:///{state}", logs, private=True) as machine,
     ):
         job = machine.service.submit(body, local=True, base=base, destination=destination).id

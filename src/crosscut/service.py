@@ -70,17 +70,20 @@ class Service:
         troubles: Any = list,
         disks: Mapping[str, Path] | None = None,
         voice: Voice | None = None,
+        choosable: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """`destination` is where requests go that name none; `wake` tells the scheduler of news.
 
         `workers` lists the state of the worker processes, `troubles` the sentences of what is wrong with the machine.
         `disks` are the folders that work needs room in, by what to call them; `voice` knows what lines cost.
+        `choosable` tells which destinations requests to a server may name.
         """
         self._store = store
         self._previews = previews
         self._uploads = uploads
         self._keyring = keyring
         self._destination = destination
+        self._choosable = choosable
         self._limits = limits
         self._wake = wake
         self._workers = workers
@@ -144,9 +147,11 @@ class Service:
         return document
 
     def _check(self, request: Request, *, local: bool) -> None:
-        if request.destination is not None and not local:
+        if request.destination is not None and not local and not self._choosable(request.destination):
             raise RequestError(
-                "destination cannot be chosen by a request to this server: leave it out", code="invalid_request"
+                "destination is no place that requests to this server may choose: leave it out, or have its operator"
+                " add the place to CROSSCUT_DESTINATIONS",
+                code="invalid_request",
             )
 
     def _check_uploads(self, owner: str | None, sources: Iterable[str]) -> None:

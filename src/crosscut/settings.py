@@ -59,7 +59,38 @@ class Settings(BaseSettings):
         " default: the one that runs with the same data folder.",
     )
     api_key: SecretStr | None = Field(default=None, description="API key those commands show to the server.")
-    destination: str = Field(default="videos", description="Folder in which `serve` makes the folders of its tasks.")
+    destination: str = Field(
+        default="videos",
+        description="Where the folders of tasks are made if nothing else is said: a folder, gs://bucket/prefix,"
+        " s3://bucket/prefix or az://container/prefix.",
+    )
+    destinations: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Places on other machines that requests to the server may choose, with all below them, as"
+        " gs://bucket/prefix,s3://bucket; default: none.",
+    )
+    private_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Private buckets that requests may read with this machine's credentials, with all below them, as"
+        " gs://bucket/prefix,s3://bucket; default: none.",
+    )
+    gcs_key_file: str = Field(
+        default="",
+        description="Key file of a service account for gs://; default: the one GOOGLE_APPLICATION_CREDENTIALS names.",
+    )
+    gcs_endpoint: str = Field(default="", description="Where Cloud Storage is; default: its own address.")
+    s3_access_key_id: str = Field(default="", description="For s3://; default: AWS_ACCESS_KEY_ID, or a profile.")
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="With it.")
+    s3_region: str = Field(default="", description="Region of the buckets; default: AWS_REGION.")
+    s3_endpoint: str = Field(default="", description="Where a store is that speaks the protocol of S3; default: S3.")
+    azure_account: str = Field(
+        default="", description="Storage account for az://; default: AZURE_STORAGE_ACCOUNT_NAME."
+    )
+    azure_key: SecretStr | None = Field(default=None, description="Its key; default: AZURE_STORAGE_ACCOUNT_KEY.")
+    azure_endpoint: str = Field(default="", description="Where Azure Blob Storage is; default: its own address.")
+    cloud_identity: bool = Field(
+        default=False, description="Use the identity that this machine was given in its cloud where no key is set."
+    )
     auth: Literal["auto", "on", "off"] = Field(
         default="auto", description="Whether `serve` asks for API keys; auto: unless it listens on loopback alone."
     )
@@ -120,7 +151,7 @@ class Settings(BaseSettings):
             return value
         return tuple(_host_port(entry.strip()) for entry in value.split(",") if entry.strip())
 
-    @field_validator("allowed_hosts", "webhook_secrets", mode="before")
+    @field_validator("allowed_hosts", "destinations", "private_sources", "webhook_secrets", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -13,9 +13,17 @@ from crosscut.destinations import EVERYONE
 from crosscut.errors import DeliverError, StorageError
 from crosscut.virtual import Extent, VirtualFile
 
+LARGE = 20 << 20
+"""Bytes: more than any destination sends in one piece."""
+
 
 def virtual(*parts: bytes) -> VirtualFile:
     return VirtualFile([Extent(part, 0, len(part)) for part in parts])
+
+
+def numbered(size: int) -> bytes:
+    """Bytes of which no two stretches of a few are alike, so that none can be lost, doubled or moved unnoticed."""
+    return b"".join(number.to_bytes(8) for number in range(size // 8 + 1))[:size]
 
 
 class DestinationContract:
@@ -59,6 +67,41 @@ class DestinationContract:
         with destination.open("task") as delivery, pytest.raises(StorageError):
             delivery.put("1_a.mp4", broken)
         assert self.names("task") == []
+
+    def test_a_large_file_arrives_byte_for_byte(self, destination):
+        data = numbered(LARGE + 1)
+        with destination.open("task") as delivery:
+            delivered = delivery.put("1_a.mp4", virtual(b"head", data))
+            assert delivery.holds("1_a.mp4", LARGE + 5)
+        assert self.read("task", "1_a.mp4") == b"head" + data
+        assert delivered.sha256 == hashlib.sha256(b"head" + data).hexdigest()
+
+    def test_a_large_file_that_breaks_off_leaves_what_was_there(self, destination, tmp_path):
+        piece = tmp_path / "piece"
+        piece.write_bytes(numbered(LARGE))
+        broken = VirtualFile([Extent(piece, 0, LARGE), Extent(piece, 0, LARGE + 1)])
+        with destination.open("task") as delivery:
+            delivery.put("1_a.mp4", virtual(b"before"))
+            with pytest.raises(StorageError):
+                delivery.put("1_a.mp4", broken)
+            with pytest.raises(StorageError):
+                delivery.put("2_b.mp4", broken)
+            assert not delivery.holds("2_b.mp4")
+        assert self.read("task", "1_a.mp4") == b"before"
+        assert self.names("task") == ["1_a.mp4"]
+
+    def test_a_long_text_arrives_or_leaves_what_was_there(self, destination):
+        def broken():
+            yield "y" * LARGE
+            raise ZeroDivisionError
+
+        with destination.open("task") as delivery:
+            delivery.put_text("1_a.srt", ("ä" * 1000 for _ in range(LARGE // 2000 + 1)))
+            with pytest.raises(ZeroDivisionError):
+                delivery.put_text("1_a.srt", broken())
+            assert delivery.holds("1_a.srt", 2000 * (LARGE // 2000 + 1))
+        assert self.read("task", "1_a.srt") == "ä".encode() * 1000 * (LARGE // 2000 + 1)
+        assert self.names("task") == ["1_a.srt"]
 
     @pytest.mark.parametrize("name", ["ein Käse 🧀.mp4", 'quote\'s "and" (brackets).mp4', "x" * 190 + ".mp4"])
     def test_odd_names_work(self, destination, name):

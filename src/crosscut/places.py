@@ -1,0 +1,44 @@
+"""The destination behind a name: a folder of this machine, a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crosscut.destinations.buckets import is_bucket
+from crosscut.destinations.folder import FolderDestination
+from crosscut.destinations.objectstore import ObjectStoreDestination
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crosscut.destinations import Destination
+    from crosscut.destinations.buckets import CloudOptions
+
+
+def is_remote(place: str) -> bool:
+    """Whether it is on other machines."""
+    return is_bucket(place)
+
+
+def whole(place: str) -> str:
+    """The name that means the same wherever a command is started."""
+    return place if is_remote(place) else str(Path(place).absolute())
+
+
+def within(place: str, allowed: Sequence[str]) -> bool:
+    """Whether a remote place is one of the `allowed` or below one."""
+    return is_remote(place) and any(f"{place}/".startswith(f"{each.removesuffix('/')}/") for each in allowed)
+
+
+class Places:
+    def __init__(self, cloud: CloudOptions, locks: Path) -> None:
+        """`locks` is a folder of this machine, in which places are held that cannot be locked themselves."""
+        self._cloud = cloud
+        self._locks = locks
+
+    def __call__(self, place: str) -> Destination:
+        """Raises RequestError where the name is none."""
+        if is_bucket(place):
+            return ObjectStoreDestination(place, self._cloud, self._locks)
+        return FolderDestination(Path(place))

@@ -1,0 +1,135 @@
+"""The commands with a destination on other machines, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from clips import make_clip
+from crosscut.bootstrap import places_of
+from crosscut.destinations.folder import FolderDestination
+from crosscut.destinations.objectstore import ObjectStoreDestination
+from crosscut.errors import RequestError
+from crosscut.places import is_remote, whole, within
+from crosscut.settings import Settings
+from crosscut.virtual import Extent, VirtualFile
+from gcs_emulator import TOKEN, Emulator
+
+
+@pytest.fixture
+def project(tmp_path):
+    for number, name in enumerate("ab"):
+        make_clip(tmp_path / f"{name}.mp4", frames=24, size=(64, 96), first=number, audio=True)
+    return tmp_path
+
+
+@pytest.fixture
+def emulator():
+    with Emulator() as emulator:
+        yield emulator
+
+
+def render(project, emulator, *more, settings=None, **request):
+    key = project / "key.json"
+    key.write_text(emulator.service_account)
+    body = {"task_name": "Spring", "video_blocks": {"a": ["a.mp4", "b.mp4"], "b": ["b.mp4"]}, **request}
+    (project / "request.json").write_text(json.dumps(body))
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("CROSSCUT_", "GOOGLE_", "AWS_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "crosscut", "render", "request.json", "--json", *more],
+        cwd=project,
+        env=keep
+        | {
+            "CROSSCUT_DATA_DIR": str(project / "data"),
+            "CROSSCUT_GCS_KEY_FILE": str(key),
+            "CROSSCUT_GCS_ENDPOINT": emulator.url,
+            **(settings or {}),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_videos_and_their_manifest_arrive_in_a_bucket_once(project, emulator):
+    done = render(project, emulator, "--to", "gs://bucket/ads", captions="soft", text_to_speech=[{"text": "Hi there"}])
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["made"], report["failed"], report["folder"]) == (2, 0, "gs://bucket/ads/Spring")
+    names = {name.removeprefix("ads/Spring/") for name in emulator.names("ads/Spring/")}
+    manifest = json.loads(emulator.data("ads/Spring/manifest.json"))
+    files = {row["file"]: row for row in manifest["variations"]}
+    beside = {row["captions"] for row in manifest["variations"]}
+    assert names == {*files, *beside, "manifest.json", "manifest.csv"}
+    assert all(len(emulator.data(f"ads/Spring/{name}")) == row["bytes"] for name, row in files.items())
+    again = json.loads(
+        render(
+            project, emulator, "--to", "gs://bucket/ads", captions="soft", text_to_speech=[{"text": "Hi there"}]
+        ).stdout
+    )
+    assert (again["made"], again["kept"]) == (0, 2)
+    assert TOKEN not in done.stderr
+    assert "BEGIN" not in done.stderr
+
+
+def test_the_request_says_where_if_nobody_else_does(project, emulator):
+    done = render(project, emulator, destination="gs://bucket/there")
+    assert json.loads(done.stdout)["folder"] == "gs://bucket/there/Spring"
+
+
+def test_a_bucket_that_is_not_there_is_told_before_anything_is_made(project, emulator):
+    done = render(project, emulator, "--to", "gs://another/ads")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "gs://another" in done.stderr
+    assert "conform" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_private_objects_are_sources_where_the_settings_say_so(project, emulator):
+    places = places_of(Settings(data_dir=project, gcs_key_file=str(project / "key.json"), gcs_endpoint=emulator.url))
+    (project / "key.json").write_text(emulator.service_account)
+    clip = (project / "a.mp4").read_bytes()
+    with places("gs://bucket/in").open("clips") as delivery:
+        delivery.put("a.mp4", VirtualFile([Extent(clip, 0, len(clip))]))
+    blocks = {"a": ["gs://bucket/in/clips/a.mp4"]}
+    near = {"CROSSCUT_FETCH_ALLOW": emulator.url.removeprefix("http://")}
+    closed = render(project, emulator, "--to", "out", settings=near, video_blocks=blocks)
+    assert closed.returncode == 1
+    assert "CROSSCUT_PRIVATE_SOURCES" in closed.stdout
+    near["CROSSCUT_PRIVATE_SOURCES"] = "gs://bucket/in"
+    done = render(project, emulator, "--to", "out", settings=near, video_blocks=blocks)
+    assert done.returncode == 0, done.stderr
+    assert "Signature" not in done.stdout + done.stderr
+    assert (project / "out" / "Spring" / "1_a.mp4").exists()
+
+
+def test_places_and_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = places_of(Settings(data_dir=tmp_path))
+    assert isinstance(places("gs://bucket/x"), ObjectStoreDestination)
+    assert isinstance(places(str(tmp_path)), FolderDestination)
+    with pytest.raises(RequestError, match="name of a bucket"):
+        places("s3://Not A Bucket")
+    assert (whole("out"), whole("s3://bucket/x")) == (str(tmp_path / "out"), "s3://bucket/x")
+    assert [is_remote(place) for place in ("gs://a/b", "az://a", "/x", "ftp://a")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("place", "allowed"),
+    [
+        ("gs://bucket/ads", True),
+        ("gs://bucket", True),
+        ("gs://bucket-of-mine", False),
+        ("s3://videos/spring/x", True),
+        ("s3://videos", False),
+        ("/etc", False),
+        ("videos", False),
+    ],
+)
+def test_requests_choose_among_the_places_they_may(place, allowed):
+    assert within(place, ("gs://bucket/", "s3://videos/spring", "/etc")) is allowed
