@@ -283,6 +283,21 @@ def test_a_refused_request_costs_nothing_and_exits_2(project, capsys, fields, wo
     assert not (project / "data").exists()
 
 
+def test_a_plan_says_into_how_many_clips_captions_are_drawn(project, capsys):
+    for number, name in enumerate("abc"):
+        make_clip(project / f"{name}.mp4", frames=48, size=(64, 96), first=number)
+    blocks = {"one": ["a.mp4", "b.mp4"], "two": ["c.mp4"]}
+    lines = [{"text": "One line", "block": "one"}]
+    write_request(project, video_blocks=blocks, text_to_speech=lines, captions="burn")
+    assert run(["plan", "request.json", "--quiet"]) == 0
+    told = capsys.readouterr().out
+    assert "to encode: 3 clips" in told
+    assert "captions are drawn into 2 of these clips" in told
+    write_request(project, video_blocks=blocks, text_to_speech=lines)
+    assert run(["plan", "request.json", "--quiet"]) == 0
+    assert "captions" not in capsys.readouterr().out
+
+
 def test_plan_spends_nothing_and_says_what_would_happen(project, capsys):
     blocks = mixed_clips(project)
     write_request(

@@ -129,6 +129,9 @@ def show_plan(plan: dict[str, Any]) -> None:
         f"to encode: {plan['clips_to_encode']} clips, {plan['encode_seconds']:.1f} s of video;"
         f" copied as they came: {plan['joinable_as_they_came']}"
     )
+    if drawn := plan["captions_to_draw"]:
+        most = "" if drawn["exact"] else "at most "
+        console.print(f"captions are drawn into {most}{drawn['encodes']:,} of these clips, for what is said meanwhile")
     if plan["wide_would_save"]:
         console.print(f'join "wide" would save {plan["wide_would_save"]} encodes')
     console.print(f"voice-over: {plan['voice_over_lines']} lines, {plan['voice_over_characters']} characters")
