@@ -17,6 +17,8 @@ from crosscut.errors import RequestError
 from crosscut.places import is_remote, whole, within
 from crosscut.settings import Settings
 from crosscut.virtual import Extent, VirtualFile
+from drive_emulator import Emulator as DriveEmulator
+from drive_model import REFRESH, SECRET
 from gcs_emulator import TOKEN, Emulator
 
 
@@ -88,6 +90,31 @@ def test_a_bucket_that_is_not_there_is_told_before_anything_is_made(project, emu
     assert "gs://another" in done.stderr
     assert "conform" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_videos_arrive_in_google_drive_once_in_one_folder(project, emulator):
+    with DriveEmulator() as drive:
+        (project / "data").mkdir()
+        drive.consent_file(project / "data" / "google.json")
+        near = {"CROSSCUT_GOOGLE_URL": drive.url}
+        done = render(project, emulator, "--to", "drive:", settings=near)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert (report["made"], report["failed"]) == (2, 0)
+        assert report["folder"].startswith("https://")
+        again = json.loads(render(project, emulator, "--to", "drive:", settings=near).stdout)
+        assert (again["made"], again["kept"]) == (0, 2)
+        nodes = drive.children("Spring")
+        assert sorted(node.name for node in nodes) == ["1_a-b.mp4", "2_b-b.mp4", "manifest.csv", "manifest.json"]
+        assert len(drive.folders("Spring")) == 1
+        assert SECRET not in done.stdout + done.stderr
+        assert REFRESH not in done.stdout + done.stderr
+
+
+def test_who_is_not_connected_is_told_how(project, emulator):
+    done = render(project, emulator, "--to", "drive:")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "crosscut auth google" in done.stderr
 
 
 def test_private_objects_are_sources_where_the_settings_say_so(project, emulator):

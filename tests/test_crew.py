@@ -481,7 +481,7 @@ class Trouble:
         self.left = after
 
     @contextmanager
-    def open(self, folder):
+    def open(self, folder, check=None):
         with self.inner.open(folder) as delivery:
             self.delivery = delivery
             yield self

@@ -79,7 +79,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     spending       what voice-overs cost, before any is bought
     gather         sources fetched and probed, the plan drawn from them
 
-    destinations   Destination protocol; folder, object store
+    destinations   Destination protocol; folder, Google Drive, object store
     report         rows -> manifest                                                   pure
     pieces         the segments and soundtracks of one plan
     studio         one job's variations: made, played before they are, told as rows

@@ -16,6 +16,8 @@ from crosscut.artifacts import Artifacts, storage_errors
 from crosscut.client import SERVER_FILE, STATE_LOCK
 from crosscut.crew import Crew
 from crosscut.destinations.buckets import CloudOptions
+from crosscut.destinations.drive_account import Account
+from crosscut.destinations.drive_consent import CONSENT_FILE
 from crosscut.destinations.signing import BucketSigner
 from crosscut.engine.claims import Claims
 from crosscut.engine.embedded import EmbeddedExecutor
@@ -89,7 +91,7 @@ def open_toolbox(
     Progress is told to `watcher`, events are written to `logs`, one JSON object a line.
     """
     # The clients' own lines would carry whole URLs, signatures included.
-    for client in ("httpx2", "httpcore2", "httpx", "httpcore"):
+    for client in ("httpx2", "httpcore2", "httpx", "httpcore", "google"):
         logging.getLogger(client).setLevel(logging.WARNING)
     cloud, near = cloud_options(settings), settings.private_sources
     endpoints = replace(PUBLIC, gs=cloud.gcs_endpoint or PUBLIC.gs, s3=cloud.s3_endpoint or PUBLIC.s3)
@@ -161,8 +163,15 @@ def cloud_options(settings: Settings) -> CloudOptions:
 
 
 def places_of(settings: Settings) -> Places:
-    """What makes a destination of the name of a place."""
-    return Places(cloud_options(settings), settings.data_dir / "locks")
+    """What makes a destination of the name of a place; whoever asks for it closes it."""
+    account = Account(
+        settings.data_dir / "drive",
+        consent=settings.data_dir / CONSENT_FILE,
+        service_account=settings.google_service_account,
+        subject=settings.google_subject or None,
+        url=settings.google_url or None,
+    )
+    return Places(cloud_options(settings), account, settings.data_dir / "locks")
 
 
 def _secret(value: SecretStr | None) -> str | None:
@@ -179,7 +188,9 @@ class OpenCrew(Crew):
         def webhook(payload: Mapping[str, Any], cancelled: threading.Event) -> None:
             deliver(payload, secrets, frozenset(settings.fetch_allow), cancelled)
 
-        super().__init__(tools, places_of(settings), webhook)
+        places = places_of(settings)
+        self._stack.callback(places.close)
+        super().__init__(tools, places, webhook)
 
     def close(self) -> None:
         super().close()
@@ -195,14 +206,15 @@ def _crew_arguments(settings: Settings) -> dict[str, Any]:
     """What a worker process needs, as JSON; secrets reach it through the pipe alone."""
     used = (
         "cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes",
-        "private_sources", "voices", "elevenlabs_voice", "elevenlabs_url",
+        "private_sources", "google_subject", "google_url", "voices", "elevenlabs_voice", "elevenlabs_url",
     )  # fmt: skip
     secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
-    model = settings.piper_model
+    files = {"piper_model": settings.piper_model, "google_service_account": settings.google_service_account}
     return {
         "settings": {name: getattr(settings, name) for name in (*used, *CLOUD)}
         | {name: _secret(getattr(settings, name)) for name in ("elevenlabs_api_key", *CLOUD_SECRETS)}
-        | {"data_dir": str(settings.data_dir), "piper_model": model and str(model)},
+        | {"data_dir": str(settings.data_dir)}
+        | {name: path and str(path) for name, path in files.items()},
         "secrets": secrets or [installation_secret(settings.data_dir)],
     }
 
@@ -223,9 +235,10 @@ def open_machine(
     `grace` seconds are given at the end to finish.
     """
     log = event_log(logs)
-    claims = Claims(None if private else places_of(settings))
     place = destination or whole(settings.destination)
     with contextlib.ExitStack() as stack:
+        places = stack.enter_context(contextlib.closing(places_of(settings)))
+        claims = Claims(None if private else places)
         tools = stack.enter_context(open_toolbox(settings, None, logs))
         store = Store(database, _options(settings))
         stack.enter_context(store.database.owned())
@@ -335,7 +348,8 @@ def serve(settings: Settings, host: str, port: int, destination: str) -> None:
         stack.enter_context(_own_folder(settings))
         place = whole(destination)
         # A name that is none is told now, not by the first job.
-        places_of(settings)(place)
+        with contextlib.closing(places_of(settings)) as places:
+            places(place)
         machine = stack.enter_context(
             open_machine(settings, _database(settings), logs, destination=place, grace=settings.grace_seconds)
         )

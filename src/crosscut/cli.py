@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from crosscut import __version__
 from crosscut.bootstrap import open_workshop
+from crosscut.commands.auth import auth
 from crosscut.commands.jobs import cancel, jobs, submit, watch
 from crosscut.commands.keys import keys
 from crosscut.commands.serve import serve
@@ -51,7 +52,7 @@ app = App(
 )
 
 
-for command in (serve, submit, jobs, watch, cancel, keys):
+for command in (serve, submit, jobs, watch, cancel, keys, auth):
     app.command(command)
 
 

@@ -170,7 +170,7 @@ class Crew:
             destination = self._destinations(record.destination)
             earlier = task.ledger.earlier(record.id, indexes)
             with (
-                destination.open(record.folder) as delivery,
+                destination.open(record.folder, task.shop.check_cancelled) as delivery,
                 closing(studio.make(indexes, delivery, earlier.get)) as outputs,
             ):
                 for output in outputs:
@@ -199,7 +199,7 @@ class Crew:
             "total": len(studio.plan),
         }
         problem, levels = None, Levels()
-        with self._destinations(record.destination).open(record.folder) as delivery:
+        with self._destinations(record.destination).open(record.folder, task.shop.check_cancelled) as delivery:
             told = manifest_json(head, levels.through(rows()))
             for name, parts in (("manifest.json", told), ("manifest.csv", manifest_csv(rows()))):
                 try:

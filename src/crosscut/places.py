@@ -1,4 +1,4 @@
-"""The destination behind a name: a folder of this machine, a bucket."""
+"""The destination behind a name: a folder of this machine, a bucket, a folder of Google Drive."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crosscut.destinations.buckets import is_bucket
+from crosscut.destinations.drive import DriveDestination
+from crosscut.destinations.drive_folders import is_drive, named
 from crosscut.destinations.folder import FolderDestination
 from crosscut.destinations.objectstore import ObjectStoreDestination
 
@@ -14,16 +16,19 @@ if TYPE_CHECKING:
 
     from crosscut.destinations import Destination
     from crosscut.destinations.buckets import CloudOptions
+    from crosscut.destinations.drive_account import Account
 
 
 def is_remote(place: str) -> bool:
     """Whether it is on other machines."""
-    return is_bucket(place)
+    return is_bucket(place) or is_drive(place)
 
 
 def whole(place: str) -> str:
     """The name that means the same wherever a command is started."""
-    return place if is_remote(place) else str(Path(place).absolute())
+    if is_drive(place):
+        return named(place)
+    return place if is_bucket(place) else str(Path(place).absolute())
 
 
 def within(place: str, allowed: Sequence[str]) -> bool:
@@ -32,13 +37,21 @@ def within(place: str, allowed: Sequence[str]) -> bool:
 
 
 class Places:
-    def __init__(self, cloud: CloudOptions, locks: Path) -> None:
+    """One for a process: `close` it at the end."""
+
+    def __init__(self, cloud: CloudOptions, account: Account, locks: Path) -> None:
         """`locks` is a folder of this machine, in which places are held that cannot be locked themselves."""
         self._cloud = cloud
+        self._account = account
         self._locks = locks
 
     def __call__(self, place: str) -> Destination:
         """Raises RequestError where the name is none."""
         if is_bucket(place):
             return ObjectStoreDestination(place, self._cloud, self._locks)
+        if is_drive(place):
+            return DriveDestination(place, self._account)
         return FolderDestination(Path(place))
+
+    def close(self) -> None:
+        self._account.close()

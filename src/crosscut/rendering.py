@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from crosscut.artifacts import artifact_key, storage_errors
@@ -45,14 +46,13 @@ def render(
     """
     request = parse_request(body, local=True, limits=RequestLimits(variations=settings.max_variations))
     destination = whole(str(to or request.destination or settings.destination))
-    places = places_of(settings)
     folder = folder_name(request.task_name)
     states = settings.data_dir / "renders"
     with storage_errors():
         states.mkdir(mode=0o700, parents=True, exist_ok=True)
-    location = places(destination).location(folder)
-    state = states / f"{artifact_key('place', location=location)[:32]}.sqlite"
+    state = states / f"{artifact_key('place', location=f'{destination}/{folder}')[:32]}.sqlite"
     with (
+        closing(places_of(settings)) as places,
         places(destination).claim(folder),
         # What is wrong with the place is told before anything is fetched, encoded or bought.
         places(destination).open(folder),
@@ -69,7 +69,7 @@ def render(
             machine.service.delete(job, None)
             raise RequestError(status["refused"], code="voice_too_long")
         machine.store.supersede(job)
-        return report_of(status, location)
+        return report_of(status, places(destination).location(folder))
 
 
 def _watched(machine: Machine, job: str, watcher: Watcher | None) -> dict[str, Any]:

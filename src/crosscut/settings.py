@@ -61,8 +61,8 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(default=None, description="API key those commands show to the server.")
     destination: str = Field(
         default="videos",
-        description="Where the folders of tasks are made if nothing else is said: a folder, gs://bucket/prefix,"
-        " s3://bucket/prefix or az://container/prefix.",
+        description="Where the folders of tasks are made if nothing else is said: a folder, drive: (see"
+        " `crosscut auth google`), gs://bucket/prefix, s3://bucket/prefix or az://container/prefix.",
     )
     destinations: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -74,6 +74,15 @@ class Settings(BaseSettings):
         description="Private buckets that requests may read with this machine's credentials, with all below them, as"
         " gs://bucket/prefix,s3://bucket; default: none.",
     )
+    google_client_id: str = Field(
+        default="", description="Id of your OAuth client of the type Desktop app, for `crosscut auth google`."
+    )
+    google_client_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    google_service_account: Path | None = Field(
+        default=None, description="JSON key file of a service account that delivers into Shared Drives."
+    )
+    google_subject: str = Field(default="", description="Whom the service account acts for (domain-wide delegation).")
+    google_url: str = Field(default="", description="Where Google is; default: its own addresses.")
     gcs_key_file: str = Field(
         default="",
         description="Key file of a service account for gs://; default: the one GOOGLE_APPLICATION_CREDENTIALS names.",
@@ -165,7 +174,7 @@ class Settings(BaseSettings):
             raise ValueError("a secret is whsec_ and 24 to 64 bytes in base64, as crosscut keys webhook-secret prints")
         return value
 
-    @field_validator("data_dir", "log_file", "piper_model")
+    @field_validator("data_dir", "log_file", "piper_model", "google_service_account")
     @classmethod
     def _home(cls, value: Path | None) -> Path | None:
         return value and value.expanduser()

@@ -49,7 +49,11 @@ DELIVERIES = 4
 
 UNEXPECTED = "it could not be made because of an error in crosscut: report it, with the line of the log"
 
-END_ALL = frozenset({"cancelled", "disk_full"})
+END_ALL = frozenset({
+    "cancelled", "disk_full", "no_credentials", "wrong_credentials", "no_permission", "no_such_bucket", "storage_full",
+    "no_storage", "not_connected", "consent_expired", "not_delegated", "missing_scope", "api_disabled", "daily_limit",
+    "not_permitted", "shared_drive_full", "folder_full", "forbidden_by_policy",
+})  # fmt: skip
 """Codes of errors that every variation after would meet as well."""
 
 NOTHING: Mapping[tuple[int, int, int], str] = MappingProxyType({})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from crosscut.splice import VirtualFile
@@ -28,6 +28,10 @@ class Delivered:
     location: str
     bytes: int
     sha256: str
+
+
+def nothing() -> None:
+    pass
 
 
 class Delivery(Protocol):
@@ -74,6 +78,9 @@ class Destination(Protocol):
         """
         ...
 
-    def open(self, folder: str) -> AbstractContextManager[Delivery]:
-        """A way into the folder, which is made if missing; at its end what was put survives a power cut."""
+    def open(self, folder: str, check: Callable[[], None] = nothing) -> AbstractContextManager[Delivery]:
+        """A way into the folder, which is made if missing; at its end what was put survives a power cut.
+
+        `check` is called where much time is spent, and raises what shall end it.
+        """
         ...

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from crosscut.destinations import Delivered
+from crosscut.destinations import Delivered, nothing
 from crosscut.errors import CrosscutError, DeliverError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from crosscut.splice import VirtualFile
@@ -48,7 +48,8 @@ class FolderDestination:
             lock.release()
 
     @contextlib.contextmanager
-    def open(self, folder: str) -> Iterator[FolderDelivery]:
+    def open(self, folder: str, check: Callable[[], None] = nothing) -> Iterator[FolderDelivery]:
+        del check
         path = self._made(folder)
         try:
             yield FolderDelivery(path)

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 import obstore
 from filelock import FileLock, Timeout
 
-from crosscut.destinations import Delivered
+from crosscut.destinations import Delivered, nothing
 from crosscut.destinations.bucket_errors import refusals, word_of
 from crosscut.destinations.buckets import bucket_of, connect, signs
 from crosscut.errors import DeliverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from crosscut.destinations.buckets import Bucket, CloudOptions, Store
@@ -89,8 +89,9 @@ class ObjectStoreDestination:
             lock.release()
 
     @contextlib.contextmanager
-    def open(self, folder: str) -> Iterator[ObjectStoreDelivery]:
+    def open(self, folder: str, check: Callable[[], None] = nothing) -> Iterator[ObjectStoreDelivery]:
         """Raises DeliverError before anything is written where the bucket or the credentials are wrong."""
+        del check
         store = connect(self._bucket, self._options, self._environ)
         delivery = ObjectStoreDelivery(store, self._bucket, folder)
         delivery.check()

@@ -1,0 +1,110 @@
+"""What must be known again after a crash: noted before something is done elsewhere, so that it is done once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from filelock import FileLock
+
+from crosscut.artifacts import storage_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+POLL_SECONDS = 0.005
+
+
+class Notes(Protocol):
+    """Text by key, shared by all who deliver to a place. Some of it is secret: it is shown and logged nowhere.
+
+    Every method raises StorageError, and what it has written outlives a loss of power.
+    """
+
+    def get(self, key: str) -> str | None: ...
+
+    def put_once(self, key: str, value: str, instead_of: str | None = None) -> str:
+        """Note `value` where there is nothing yet, or what is no good any more; return what is noted then.
+
+        Of all who try at the same time, in whatever processes, one has its way, and all get the same answer.
+        """
+        ...
+
+    def put(self, key: str, value: str) -> None: ...
+
+    def forget(self, key: str) -> None: ...
+
+
+class FileNotes:
+    """A file for each note, readable by its owner alone; for the processes of one machine.
+
+    folder/ab/cdef…   the note whose key has the SHA-256 abcdef…
+    folder/ab/lock    held for a moment by whoever writes one of them
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> str | None:
+        with storage_errors():
+            try:
+                return self._path(key).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                return None
+
+    def put_once(self, key: str, value: str, instead_of: str | None = None) -> str:
+        with self._locked(key) as path:
+            known = self.get(key)
+            if known is not None and known != instead_of:
+                return known
+            write_private(path, value)
+            return value
+
+    def put(self, key: str, value: str) -> None:
+        with self._locked(key) as path:
+            write_private(path, value)
+
+    def forget(self, key: str) -> None:
+        with self._locked(key) as path:
+            path.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self._folder / name[:2] / name[2:]
+
+    @contextlib.contextmanager
+    def _locked(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        with storage_errors():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(path.parent / "lock", poll_interval=POLL_SECONDS, fallback_to_soft=False):
+                yield path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file at once by one that its owner alone can read; raises OSError."""
+    # mkstemp makes it with mode 0600.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself outlive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
