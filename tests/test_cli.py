@@ -56,10 +56,22 @@ def test_a_setting_that_is_no_use_is_named(project, monkeypatch, capsys, name, v
 
 def test_a_request_that_is_not_there_is_refused(project, capsys):
     assert "nowhere.json" in refused(capsys, "render", "nowhere.json", "--to", "out")
-    assert "--to" in refused(capsys, "render", "request.json")
     (project / "request.json").write_text("{")
     refused(capsys, "render", "request.json", "--to", "out")
     assert sorted(path.name for path in project.iterdir()) == ["a.mp4", "request.json"]
+
+
+def test_videos_go_where_to_or_the_request_or_the_settings_say(project, monkeypatch, capsys):
+    monkeypatch.setenv("CROSSCUT_DATA_DIR", str(project / "data"))
+    monkeypatch.setenv("CROSSCUT_DESTINATION", "usual")
+    assert run(["render", "request.json", "--quiet"]) == 0
+    body = json.loads((project / "request.json").read_text())
+    (project / "request.json").write_text(json.dumps(body | {"destination": "asked"}))
+    assert run(["render", "request.json", "--quiet"]) == 0
+    assert run(["render", "request.json", "--to", "told", "--quiet"]) == 0
+    assert [(project / place / "t" / "1_a.mp4").exists() for place in ("usual", "asked", "told")] == [True] * 3
+    assert not (project / "videos").exists()
+    capsys.readouterr()
 
 
 def test_a_data_folder_that_cannot_be_used_is_one_sentence(project, monkeypatch, capsys):
