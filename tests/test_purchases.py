@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crosscut import files
 from crosscut.errors import StorageError, VoiceError
-from crosscut.voices import files
+from crosscut.slots import FIRST, LOWERED_SECONDS, MOST, Slots
 from crosscut.voices.purchases import MOST_TRIES, Purchases
-from crosscut.voices.slots import FIRST, LOWERED_SECONDS, MOST, Slots
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -213,7 +213,7 @@ class TestSlots:
 
     def test_the_slot_of_a_dead_process_is_free(self, slots: Slots) -> None:
         code = (
-            "import sys; from pathlib import Path; from crosscut.voices.slots import Slots\n"
+            "import sys; from pathlib import Path; from crosscut.slots import Slots\n"
             "with Slots(Path(sys.argv[1])).taken():\n"
             "    print('held', flush=True); sys.stdin.readline()\n"
         )

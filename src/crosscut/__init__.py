@@ -36,6 +36,8 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     sniff          what a file plainly is when it is no media                         pure
     guard          which URLs and addresses may be dialled
     artifacts      content-addressed store on disk, with a byte cap
+    files          small files that the processes of a machine share
+    slots          how many may do something at once, over all processes
     transfer       one download: pace, resumption, size
     fetch          URL or path -> local file, safely, resumably, once
 

@@ -36,7 +36,7 @@ SAMPLE_BYTES = 4
 """Of a voice-over's PCM: mono float32."""
 
 SPEAKERS = 16
-"""Lines asked of a provider at once; it is asked for fewer where it says so (see `voices.slots`)."""
+"""Lines asked of a provider at once; it is asked for fewer where it says so (see `slots`)."""
 
 CUES_KEPT = 1_024
 """Lines held at once as the cues they make."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
 
-from crosscut.artifacts import storage_errors
 from crosscut.destinations.drive_auth import FILE_SCOPE, WRONG_CLIENT
 from crosscut.destinations.drive_errors import Reply
 from crosscut.destinations.drive_wire import Wire
-from crosscut.destinations.notes import write_private
 from crosscut.errors import DeliverError
+from crosscut.files import write_json
 from crosscut.guard import RefusedError
 from crosscut.transfer import shown
 
@@ -108,9 +106,7 @@ class Consent:
             "client_secret": self.client_secret,
             "refresh_token": tokens["refresh_token"],
         }
-        with storage_errors():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(path, json.dumps(kept))
+        write_json(path, kept)
         return account
 
     def _exchanged(self, wire: Wire, code: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
+from crosscut import files
 from crosscut.destinations.drive_errors import limited
-from crosscut.voices import files
-from crosscut.voices.slots import Slots
+from crosscut.slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

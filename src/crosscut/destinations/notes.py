@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from filelock import FileLock
 
 from crosscut.artifacts import storage_errors
+from crosscut.files import replace_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 POLL_SECONDS = 0.005
 
@@ -61,12 +60,12 @@ class FileNotes:
             known = self.get(key)
             if known is not None and known != instead_of:
                 return known
-            write_private(path, value)
+            replace_whole(path, value.encode())
             return value
 
     def put(self, key: str, value: str) -> None:
         with self._locked(key) as path:
-            write_private(path, value)
+            replace_whole(path, value.encode())
 
     def forget(self, key: str) -> None:
         with self._locked(key) as path:
@@ -83,28 +82,3 @@ class FileNotes:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(path.parent / "lock", poll_interval=POLL_SECONDS, fallback_to_soft=False):
                 yield path
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file at once by one that its owner alone can read; raises OSError."""
-    # mkstemp makes it with mode 0600.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself outlive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,8 +9,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from crosscut import files
 from crosscut.errors import VoiceError
-from crosscut.voices import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 from crosscut.artifacts import artifact_key
 from crosscut.errors import VoiceError
 from crosscut.media import PLAIN, Manner, Seconds
+from crosscut.slots import Slots
 from crosscut.voices import MOST_CHARACTERS, Resolved, Speech, alignment, check_text
 from crosscut.voices.answers import FORMATS, bought, decode
 from crosscut.voices.catalogue import Catalogue
 from crosscut.voices.purchases import MOST_TRIES, Purchases, uncertain
 from crosscut.voices.replies import Reply, refusal
-from crosscut.voices.slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,9 +11,9 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from crosscut import files
 from crosscut.artifacts import storage_errors
 from crosscut.errors import StorageError, VoiceError
-from crosscut.voices import files
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

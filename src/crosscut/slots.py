@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from crosscut import files
 from crosscut.artifacts import storage_errors
-from crosscut.voices import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -44,20 +44,25 @@ def write_json(path: Path, value: Any) -> None:
 
     Not-a-number is kept as Python reads it again: what was paid for is not lost because it is odd.
     """
-    data = json.dumps(value).encode()
     with storage_errors():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        replace_whole(path, json.dumps(value).encode())
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Replace a file at once by one that its owner alone can read; it outlives a loss of power. Raises OSError."""
+    # mkstemp makes it with mode 0600.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def remove(path: Path) -> None:
