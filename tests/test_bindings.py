@@ -42,7 +42,7 @@ def refusal(*lines, blocks=BLOCKS):
     ("line", "binding"),
     [
         ({}, None),
-        ({"block": None, "clip": " "}, None),
+        ({"block": None, "clip": None}, None),
         ({"block": "body"}, Binding(1)),
         ({"clip": HOOK}, Binding(None, HOOK)),
         ({"clip": "Hook-1"}, Binding(None, HOOK)),
@@ -97,7 +97,7 @@ def test_a_place_that_is_not_there_is_refused_with_those_that_are(line, said):
 def test_a_name_of_several_clips_is_refused(clip):
     blocks = {"hook": [BODY, {"url": BODY, "start": 1}]}
     assert refusal({"clip": clip}, blocks=blocks) == (
-        f'text_to_speech[0].clip names "{clip}", which means several clips; give each a label and name one.'
+        f'text_to_speech[0].clip names "{clip}", which means several clips; give each a label of its own and name one.'
     )
     assert bound({"block": "other", "clip": clip}, blocks={**blocks, "other": [BODY]}) == (Binding(1, BODY),)
 

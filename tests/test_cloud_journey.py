@@ -142,7 +142,14 @@ def test_places_and_their_names(tmp_path, monkeypatch):
     assert isinstance(places(str(tmp_path)), FolderDestination)
     with pytest.raises(RequestError, match="name of a bucket"):
         places("s3://Not A Bucket")
-    assert (whole("out"), whole("s3://bucket/x")) == (str(tmp_path / "out"), "s3://bucket/x")
+    names = {"out": str(tmp_path / "out"), "s3://bucket/x/": "s3://bucket/x", "gs://bucket": "gs://bucket"}
+    assert {name: whole(name) for name in names} == names
+    drive = "https://drive.google.com/drive/folders/1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
+    assert whole(drive) == "drive:1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
+    for odd in ("GS://bucket/x", "s3:/bucket", "gcs://bucket", "ftp://x/y", "gs://", "gs://bucket/../x", "drive:a/b"):
+        with pytest.raises(RequestError) as caught:
+            whole(odd)
+        assert caught.value.code == "bad_destination"
     assert [is_remote(place) for place in ("gs://a/b", "az://a", "/x", "ftp://a")] == [True, True, False, False]
 
 
@@ -159,4 +166,4 @@ def test_places_and_their_names(tmp_path, monkeypatch):
     ],
 )
 def test_requests_choose_among_the_places_they_may(place, allowed):
-    assert within(place, ("gs://bucket/", "s3://videos/spring", "/etc")) is allowed
+    assert within(place, ("gs://bucket", "s3://videos/spring", "/etc")) is allowed

@@ -175,6 +175,16 @@ def test_clips_that_are_all_silent_have_the_soundtrack_of_muted_ones(place, shop
     assert [output.sha256 for output in kept.outputs] == [output.sha256 for output in muted.outputs]
 
 
+def test_a_clip_is_as_loud_where_somebody_has_spoken_as_where_nobody_does(place, shop, tmp_path):
+    blocks = {"one": ["c.mp4"], "two": [{"url": "c.mp4", "label": "again"}], "three": ["mute.mp4"]}
+    lines = [{"text": "Hi", "block": "one"}]
+    made = Made(place, shop, tmp_path, video_blocks=blocks, text_to_speech=lines, clip_sound="keep")
+    sound = made.sound(1)
+    # By then it has come up again from under the voice.
+    assert level(sound, TONES["c"], 2.36, 2.46) == pytest.approx(level(sound, TONES["c"], 4.86, 4.96), abs=0.4)
+    assert loudness(sound) == pytest.approx(-14, abs=0.5)
+
+
 def test_a_volume_is_heard(place, shop, tmp_path):
     def levels(volume):
         clip = {"url": "c.mp4", "volume": volume}

@@ -279,8 +279,9 @@ def test_bodies_and_seams_are_encoded_once_for_all_combinations(studio: Studio) 
     assert set(done) == {"render_levelled", "render_seam"}
 
 
-def test_a_slot_is_the_same_beside_any_neighbours_whatever_its_place(studio: Studio) -> None:
+def test_a_slot_is_the_same_beside_any_neighbours_whatever_its_place(tmp_path: Path, lease: Lease) -> None:
     """Exact places differ by fractions of a frame; the body is one all the same."""
+    studio = Studio(tmp_path, lease, CLIPS, LINES, settings=MixSettings(loudness=None))
     for off in range(0, 1_000, 111):
         names = ["notes", "talk", "held"]
         lengths = lengths_of(names, off)
@@ -310,7 +311,9 @@ def test_a_clip_goes_down_under_the_voice_that_is_spoken_in_it_and_no_other_does
     before, after = (level_of_pip(play(studio.sounds.get(recipe, samples).soundtrack)) for recipe in (plain, spoken))
     assert after[52:118] - after[5:35].mean() == pytest.approx(-14, abs=0.6)
     assert after[215:245].mean() - after[5:35].mean() == pytest.approx(0, abs=0.1)
-    assert after[255:-30] - before[255:-30] == pytest.approx(0, abs=0.1)
+    # The whole may become louder for it, but no clip beside another.
+    raised = after[5:35].mean() - before[5:35].mean()
+    assert after[255:-30] - before[255:-30] == pytest.approx(raised, abs=0.1)
 
 
 def test_clips_and_voices_make_the_music_go_down_and_it_comes_up_between_them(tmp_path: Path, lease: Lease) -> None:

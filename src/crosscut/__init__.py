@@ -82,6 +82,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     gather         sources fetched and probed, the plan drawn from them
 
     destinations   Destination protocol; folder, Google Drive, object store
+    places         the destination behind a name
     report         rows -> manifest                                                   pure
     pieces         the segments and soundtracks of one plan
     studio         one job's variations: made, played before they are, told as rows
@@ -105,7 +106,6 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     api            the REST API
     serving        the API on a socket
     client         a server as its command line sees it
-    places         the destination behind a name
     bootstrap      the one place that builds objects from settings
     rendering      one request made here and now: a job in a private state
     doctor         what this machine has and lacks

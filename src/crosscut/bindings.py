@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from crosscut.cuts import cut_of
-from crosscut.naming import clip_label
+from crosscut.naming import clip_label, file_of
 from crosscut.refusals import place_of, problem, quoted
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ class Places:
         meant = self._clips(block, by_file=False).get(clip) or self._clips(block, by_file=True).get(clip, ())
         if len(meant) == 1:
             return meant[0]
-        fault = "which means several clips; give each a label and name one"
+        fault = "which means several clips; give each a label of its own and name one"
         if not meant:
-            fault = _unknown(clip, list(self._clips(block, by_file=True)))
+            among = chain.from_iterable(self.blocks.values()) if block is None else self.blocks[block]
+            fault = _unknown(clip, list(dict.fromkeys(cut_of(each).label or clip_label(each) for each in among)))
         raise problem(f"{place_of((*place, 'clip'))} names {quoted(clip)}, {fault}.")
 
     @cached_property
@@ -70,7 +71,8 @@ class Places:
             clips = chain.from_iterable(self.blocks.values()) if block is None else self.blocks[block]
             for clip in dict.fromkeys(clips):
                 cut = cut_of(clip)
-                for name in [cut.label or clip_label(clip)] if by_file else {cut.source, cut.label or cut.source}:
+                files = {cut.label} if cut.label else {clip_label(clip), file_of(cut.source)}
+                for name in files if by_file else {cut.source, cut.label or cut.source}:
                     found[name].append(clip)
             self._found[block, by_file] = found
         return self._found[block, by_file]

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from crosscut.artifacts import Artifacts, storage_errors
 from crosscut.client import SERVER_FILE, STATE_LOCK
 from crosscut.crew import Crew
-from crosscut.destinations.buckets import CloudOptions
+from crosscut.destinations.buckets import CloudOptions, s3_endpoint
 from crosscut.destinations.drive_account import Account
 from crosscut.destinations.drive_consent import CONSENT_FILE
 from crosscut.destinations.signing import BucketSigner
@@ -93,8 +93,8 @@ def open_toolbox(
     # The clients' own lines would carry whole URLs, signatures included.
     for client in ("httpx2", "httpcore2", "httpx", "httpcore", "google"):
         logging.getLogger(client).setLevel(logging.WARNING)
-    cloud, near = cloud_options(settings), settings.private_sources
-    endpoints = replace(PUBLIC, gs=cloud.gcs_endpoint or PUBLIC.gs, s3=cloud.s3_endpoint or PUBLIC.s3)
+    cloud, near = cloud_options(settings), [whole(each) for each in settings.private_sources]
+    endpoints = replace(PUBLIC, gs=cloud.gcs_endpoint or PUBLIC.gs, s3=s3_endpoint(cloud) or PUBLIC.s3)
     signer = BucketSigner(cloud, lambda name: within(name, near))
     limits = FetchLimits(max_bytes=settings.source_bytes, total=settings.fetch_seconds)
     artifacts = Artifacts(settings.data_dir, settings.cache_bytes)
@@ -295,7 +295,7 @@ def _service(settings: Settings, tools: Toolbox, previews: Previews, machine: Ma
         workers=machine.workers,
         troubles=machine.troubles,
         disks={"the data folder": settings.data_dir} | ({} if is_remote(place) else {"the destination": Path(place)}),
-        choosable=lambda chosen: within(chosen, settings.destinations),
+        choosable=[whole(each) for each in settings.destinations],
         voice=tools.voice,
     )
 

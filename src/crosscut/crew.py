@@ -146,6 +146,10 @@ class Crew:
         lines, voices = _lines(request, found, earlier, task.shop)
         plan = draw_plan(request, gathered, lines, task.shop, earlier)
         cost = costs(request.lines, task.shop.voice)
+        if record.delivers:
+            # What is wrong with the place is told before anything is encoded.
+            with self._destinations(record.destination).open(record.folder, task.shop.check_cancelled):
+                pass
         task.result = plan_result(record, plan, document(plan, gathered, voices), self._processors, cost)
 
     def _segment(self, task: Task) -> None:

@@ -114,11 +114,14 @@ def _voice(text: str | None) -> str | None:
 
 
 def _block(text: str | None) -> str | None:
-    return text if text and text.strip() else None
+    if text is not None and not text.strip():
+        raise problem("is empty; name one, or leave it out for a line over the whole video")
+    return text
 
 
 def _clip(text: str | None) -> str | None:
-    return text.strip() if text and text.strip() else None
+    named = _block(text)
+    return named and named.strip()
 
 
 def _text(text: str, info: ValidationInfo) -> str:

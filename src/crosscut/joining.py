@@ -87,8 +87,8 @@ class Slot:
         return blend.plan_levels(None, voices, clips, settings)
 
     def target(self, settings: MixSettings) -> float | None:
-        """LUFS of its body; None where a changed volume stands beside voices: that distance is to be heard."""
-        if settings.loudness is None or (self.gain and self.voices):
+        """LUFS of its body; None where voices stand over a clip: its gain is the same as where nobody speaks."""
+        if settings.loudness is None or (self.clip and self.voices):
             return None
         return settings.loudness + self.gain + AROUND
 

@@ -107,11 +107,14 @@ def clip_label(clip: str, filename: str | None = None) -> str:
     cut = cut_of(clip)
     if cut.label:
         return slug(cut.label, LABEL_BYTES - 6)
-    source = filename or cut.source
+    return slug(_EXTENSION.sub("", file_of(filename or cut.source)), LABEL_BYTES - 6)
+
+
+def file_of(source: str) -> str:
+    """What a URL or path calls its file, without its query."""
     if re.match(r"https?://", source, re.IGNORECASE):
         source = unquote(re.split("[?#]", source, maxsplit=1)[0])
-    name = re.split(r"[/\\]", source.rstrip("/\\"))[-1]
-    return slug(_EXTENSION.sub("", name), LABEL_BYTES - 6)
+    return re.split(r"[/\\]", source.rstrip("/\\"))[-1]
 
 
 def labels(

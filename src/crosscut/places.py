@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crosscut.destinations.buckets import is_bucket
+from crosscut.destinations.buckets import bucket_of, is_bucket
 from crosscut.destinations.drive import DriveDestination
 from crosscut.destinations.drive_folders import is_drive, named
 from crosscut.destinations.folder import FolderDestination
 from crosscut.destinations.objectstore import ObjectStoreDestination
+from crosscut.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,20 +21,32 @@ if TYPE_CHECKING:
     from crosscut.destinations.drive_account import Account
 
 
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""What begins like a link is no folder; a drive of Windows is one letter."""
+
+
 def is_remote(place: str) -> bool:
     """Whether it is on other machines."""
     return is_bucket(place) or is_drive(place)
 
 
 def whole(place: str) -> str:
-    """The name that means the same wherever a command is started."""
+    """The one name of a place, which means the same wherever a command is started. Raises RequestError."""
     if is_drive(place):
         return named(place)
-    return place if is_bucket(place) else str(Path(place).absolute())
+    if is_bucket(place):
+        bucket = bucket_of(place)
+        return f"{bucket}/{bucket.prefix}".rstrip("/")
+    if SCHEME.match(place):
+        raise RequestError(
+            f"“{place[:200]}” is no place that crosscut knows: give a folder, drive:, gs://…, s3://… or az://…",
+            code="bad_destination",
+        )
+    return str(Path(place).absolute())
 
 
 def within(place: str, allowed: Sequence[str]) -> bool:
-    """Whether a remote place is one of the `allowed` or below one."""
+    """Whether a remote place is one of the `allowed` or below one; all as `whole` names them."""
     return is_remote(place) and any(f"{place}/".startswith(f"{each.removesuffix('/')}/") for each in allowed)
 
 

@@ -41,6 +41,7 @@ _WANTED_IN: Mapping[tuple[int | str, str], str] = {  # by top-level field, where
     ("video_blocks", "dict_type"): f'an object like {{"hook": ["{EXAMPLE_LINK}"]}}',
     ("audio_blocks", "dict_type"): f'an object like {{"music": ["{EXAMPLE_MUSIC}"]}}',
     ("voice_blocks", "dict_type"): 'an object like {"greetings": [{"text": "Hello"}]}',
+    ("label", "string_type"): "a text",
     ("settings", "model_type"): 'an object like {"stability": 0.5}',
     ("select", "model_type"): 'an object like {"count": 50}',
     ("webhook", "model_type"): 'an object like {"url": "https://example.com/hook"}',

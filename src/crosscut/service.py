@@ -13,6 +13,7 @@ from crosscut.errors import RequestError
 from crosscut.gather import name_sources
 from crosscut.listing import Listing
 from crosscut.naming import folder_name
+from crosscut.places import whole, within
 from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError, NotReadyError
 from crosscut.recent import Recent
 from crosscut.refusals import kind_of
@@ -25,7 +26,7 @@ from crosscut.strictjson import read_json
 from crosscut.wants import request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from crosscut.additions import Addition
@@ -70,13 +71,13 @@ class Service:
         troubles: Any = list,
         disks: Mapping[str, Path] | None = None,
         voice: Voice | None = None,
-        choosable: Callable[[str], bool] = lambda _: False,
+        choosable: Sequence[str] = (),
     ) -> None:
         """`destination` is where requests go that name none; `wake` tells the scheduler of news.
 
         `workers` lists the state of the worker processes, `troubles` the sentences of what is wrong with the machine.
         `disks` are the folders that work needs room in, by what to call them; `voice` knows what lines cost.
-        `choosable` tells which destinations requests to a server may name.
+        `choosable` are the places that requests to a server may name, with all below them.
         """
         self._store = store
         self._previews = previews
@@ -112,7 +113,7 @@ class Service:
     ) -> Accepted:
         document = self._read(body)
         request = parse_request(document, local=local, limits=self._limits)
-        self._check(request, local=local)
+        place = destination or self._chosen(request, local=local) or self._destination
         self._check_uploads(owner, _sources(request))
         if self._voice:
             refuse_overspending(request.lines, request.spending_limit, self._voice)
@@ -124,7 +125,7 @@ class Service:
             body=document,
             local=local,
             base=str(base) if base else None,
-            destination=destination or request.destination or self._destination,
+            destination=place,
             folder=folder_name(request.task_name),
             total=total,
             webhook={"url": request.webhook.url, "events": list(request.webhook.events)} if request.webhook else None,
@@ -146,13 +147,18 @@ class Service:
             raise RequestError(f"the body must be an object, not {kind_of(document)}", code="invalid_request")
         return document
 
-    def _check(self, request: Request, *, local: bool) -> None:
-        if request.destination is not None and not local and not self._choosable(request.destination):
+    def _chosen(self, request: Request, *, local: bool) -> str | None:
+        """The place that a request names, if it may."""
+        if request.destination is None:
+            return None
+        place = whole(request.destination)
+        if not local and not within(place, self._choosable):
             raise RequestError(
                 "destination is no place that requests to this server may choose: leave it out, or have its operator"
                 " add the place to CROSSCUT_DESTINATIONS",
                 code="invalid_request",
             )
+        return place
 
     def _check_uploads(self, owner: str | None, sources: Iterable[str]) -> None:
         unknown = self._uploads.unknown(owner, sources)
@@ -433,7 +439,8 @@ def _details(db: Any, row: Any) -> dict[str, Any]:
         },
         "formats": [f"{one['width']}x{one['height']} at {one['fps']} fps" for one in outline.get("formats", [])],
         "formats_reason": outline.get("formats_reason"),
-        "clips_copied": reading.copied(db, row.id),
+        # What captions are drawn into is no piece of the queue, and nothing of it is copied.
+        "clips_copied": 0 if outline.get("captions_to_draw") else reading.copied(db, row.id),
         "clips_encoded": int(spent.get("conform", (0, 0))[0]),
         "soundtracks_encoded": mixed,
         "notes": outline.get("notes") or [],

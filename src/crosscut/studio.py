@@ -317,7 +317,9 @@ class Studio:
         try:
             output = self._whole(variation, delivery)
             if (again or self.plan.request.captions == "soft") and not has_track(self.plan, variation):
-                delivery.remove(companion(variation.name))
+                beside = companion(variation.name)
+                if delivery.holds(beside):
+                    delivery.remove(beside)
         except CrosscutError as error:
             if ends_all(error):
                 self._halted = error

@@ -120,6 +120,8 @@ class JobRecord:
     """Rises whenever `plan` changes."""
     planned: int = 0
     """How many of the extensions `plan` contains."""
+    delivers: bool = True
+    """Whether its variations are delivered, and not only planned or played."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EVERYONE", "Delivered", "Delivery", "Destination"]
 
-EVERYONE = frozenset({"busy", "rate_limited"})
+EVERYONE = frozenset({"busy", "rate_limited", "unreachable"})
 """Codes of a DeliverError by which a place asks all who write into it to wait, not one file alone."""
 
 

@@ -119,7 +119,13 @@ def signs(store: Store) -> bool:
     """Whether links can be signed here; obstore would ask the metadata server else."""
     if isinstance(store, GCSStore):
         return bool({"service_account", "service_account_key"} & set(store.config))
-    return isinstance(store, S3Store) or "account_key" in store.config
+    return isinstance(store, S3Store)
+
+
+def s3_endpoint(options: CloudOptions, environ: Mapping[str, str] | None = None) -> str:
+    """Where the store is that speaks the protocol of S3; empty: S3 itself."""
+    environ = os.environ if environ is None else environ
+    return options.s3_endpoint or _first(environ, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") or ""
 
 
 def _gcs(bucket: Bucket, options: CloudOptions, environ: Mapping[str, str]) -> Store:
@@ -185,7 +191,7 @@ def _s3(bucket: Bucket, options: CloudOptions, environ: Mapping[str, str]) -> St
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or CROSSCUT_S3_ACCESS_KEY_ID and"
             " CROSSCUT_S3_SECRET_ACCESS_KEY, or run aws configure",
         )
-    endpoint = options.s3_endpoint or _first(environ, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    endpoint = s3_endpoint(options, environ)
     region = options.s3_region or _first(environ, "AWS_REGION", "AWS_DEFAULT_REGION") or profile.get("region")
     config: Any = {"region": region or "us-east-1", "disable_bulk_delete": True}
     # Every request is signed with the SHA-256 of its body; S3 itself can also keep it.
@@ -292,4 +298,4 @@ def _no_credentials(bucket: Bucket, how: str) -> DeliverError:
 
 
 def _bad_place(place: str, rule: str) -> RequestError:
-    return RequestError(f"“{place[:200]}” is no place for files: {rule}", code="invalid_destination")
+    return RequestError(f"“{place[:200]}” is no place for files: {rule}", code="bad_destination")

@@ -15,7 +15,6 @@ import re
 import secrets
 import threading
 from bisect import bisect_right, insort
-from datetime import timedelta
 from itertools import chain
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -23,9 +22,10 @@ from typing import TYPE_CHECKING
 import obstore
 from filelock import FileLock, Timeout
 
+from crosscut.artifacts import storage_errors
 from crosscut.destinations import Delivered, nothing
 from crosscut.destinations.bucket_errors import refusals, word_of
-from crosscut.destinations.buckets import bucket_of, connect, signs
+from crosscut.destinations.buckets import bucket_of, connect
 from crosscut.errors import DeliverError
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ PAGE = 1000
 """Names in one answer of a list."""
 LAST = "\U0010ffff"
 """Behind every name."""
-LONGEST_LINK = timedelta(days=7)
-"""Of signed links of S3 and GCS."""
 
 TYPES = {
     ".mp4": "video/mp4",
@@ -75,14 +73,15 @@ class ObjectStoreDestination:
     @contextlib.contextmanager
     def claim(self, folder: str) -> Iterator[None]:
         location = self.location(folder)
-        self._locks.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(location.encode()).hexdigest()[:32]
         lock = FileLock(self._locks / f"{name}.lock", timeout=0, fallback_to_soft=False, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            sentence = f"another crosscut is writing into {location}: wait for it, or give the task another name"
-            raise DeliverError(sentence, code="busy", retryable=True) from None
+        with storage_errors():
+            self._locks.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                sentence = f"another crosscut is writing into {location}: wait for it, or give the task another name"
+                raise DeliverError(sentence, code="busy", retryable=True) from None
         try:
             yield
         finally:
@@ -154,14 +153,6 @@ class ObjectStoreDelivery:
 
     def sweep(self) -> None:
         """Nothing: half of an upload has no name, and obstore cannot list uploads (see the module)."""
-
-    def link(self, name: str, lasts: timedelta) -> str:
-        """A signed address of a file, at most 7 days long: whoever has it may read the file. Raises DeliverError."""
-        if not signs(self._store):
-            sentence = f"links into {self._bucket} need a key that can sign: of a service account, or of an account"
-            raise DeliverError(sentence, code="cannot_sign")
-        with refusals(self._bucket):
-            return obstore.sign(self._store, "GET", self._key(name), min(lasts, LONGEST_LINK))
 
     def _put_whole(self, name: str, data: bytes, sha256: str) -> None:
         with refusals(self._bucket):

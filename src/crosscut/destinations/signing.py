@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -15,7 +16,7 @@ from crosscut.errors import DeliverError, FetchError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crosscut.destinations.buckets import CloudOptions
+    from crosscut.destinations.buckets import CloudOptions, Store
     from crosscut.links import ObjectName
 
 LASTS = timedelta(minutes=15)
@@ -35,13 +36,23 @@ class BucketSigner:
         options = replace(self._options, s3_region=region or self._options.s3_region)
         try:
             store = connect(Bucket(name.cloud, name.bucket), options)
-            return obstore.sign(store, "GET", name.key, LASTS) if signs(store) else None
+            return self._signed(store, name) if signs(store) else None
         except DeliverError as error:
             if error.code == "no_credentials":
                 return None
             raise FetchError(f"{name}: {error.public}", code=error.code) from None
-        except (BaseError, ValueError):
+        except (BaseError, TypeError, ValueError):
             # What obstore says of it may quote a key.
             raise FetchError(
-                f"{name} cannot be read with the credentials of this machine: check them", code="wrong_credentials"
+                f"{name} cannot be signed for: check the credentials of this machine, or give the object a plain name",
+                code="wrong_credentials",
             ) from None
+
+    @staticmethod
+    def _signed(store: Store, name: ObjectName) -> str:
+        # obstore signs a name in Cloud Storage as it stands: %2e%2e would lead out of its folder and bucket.
+        key = quote(name.key, safe="/~") if name.cloud == "gs" else name.key
+        url = obstore.sign(store, "GET", key, LASTS)
+        if not unquote(urlsplit(url).path).endswith(f"/{name.key}"):
+            raise ValueError("signed for another object")
+        return url

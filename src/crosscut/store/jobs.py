@@ -120,6 +120,7 @@ def record_of(row: AnyRow) -> JobRecord:
         plan=row.plan,
         edition=row.edition,
         planned=row.planned,
+        delivers=row.mode == "make",
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crosscut.units import Failure, JobRecord
     from crosscut.wants import Want
 
-OUTLINE = ("formats", "formats_reason", "notes", "refused")
+OUTLINE = ("captions_to_draw", "formats", "formats_reason", "notes", "refused")
 """Of the estimate, what a status tells."""
 
 
