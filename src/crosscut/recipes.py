@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from crosscut.splice import Soundtrack
     from crosscut.workshop import Material, Workshop
 
-VERSION = 4
+VERSION = 5
 """Part of every name of sound: raise it when the sound of a mix changes."""
 
 PART_FILES = (".pcm", ".json")
