@@ -288,7 +288,7 @@ def parent() -> None:
     ledger.add("sandbox")
     ledger.add("hang")
     floor.offer()
-    until(lambda: len(ledger.starts) == 2)
+    until(lambda: len(ledger.starts) == 2 and len(floor.executor.workers()) == 3)
     sys.stdout.write(json.dumps([worker.pid for worker in floor.executor.workers()]) + "\n")
     sys.stdout.flush()
     if "close" in sys.argv:

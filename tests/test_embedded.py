@@ -329,7 +329,7 @@ def test_workers_that_die_at_their_start_are_replaced_ever_more_slowly(open_floo
 
     until(lambda: len(times()) >= 8)
     assert times()[-1] - times()[0] > 0.1 + 0.2 + 0.4
-    assert floor.executor.problem() == "RuntimeError: no tools"
+    assert floor.executor.problems() == ["worker processes do not start: RuntimeError: no tools"]
     assert floor.executor.workers() == []
     assert ledger.rows[unit].state == "queued"
     causes = [event["cause"] for event in events(log) if event["event"] == "a worker ended"]
@@ -344,8 +344,8 @@ def test_workers_that_die_at_their_start_are_replaced_ever_more_slowly(open_floo
 def test_a_crew_that_cannot_be_imported_is_told(open_floor):
     log = io.StringIO()
     floor = open_floor(MemoryLedger(), factory="no_such_module:crew", logs=[log])
-    until(floor.executor.problem)
-    assert "no_such_module" in floor.executor.problem()
+    until(floor.executor.problems)
+    assert "no_such_module" in floor.executor.problems()[0]
     until(lambda: "no_such_module" in log.getvalue())
 
 

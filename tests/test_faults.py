@@ -197,7 +197,7 @@ class Deaf(EmbeddedExecutor):
 def test_row_09_a_worker_that_slept_past_its_lease_comes_too_late(place):
     """While another has the same work in hand, and again when all is over."""
     held = Fault("batch", "hold", at="middle", index=3, release=str(place.root / "go"))
-    with running(place, held, options=partial(Options, lease_seconds=3.0), executor=Deaf) as engine:
+    with running(place, held, lease_seconds=3, executor=Deaf) as engine:
         job = engine.submit(SMALL)
         until(lambda: list(place.out.glob("task/3_*.mp4")))
         unit, first = engine.worker(3)
@@ -293,7 +293,7 @@ def test_row_12_a_full_disk_is_told_and_nothing_is_lost(tmp_path, small_disk, mo
     small_disk(getattr(place, where), 8 << 20)
     kind = "batch" if where == "out" else "segment"
     held = Fault(kind, "hold", mark=str(tmp_path / "mark"), release=str(tmp_path / "go"))
-    with running(place, held, options=partial(Options, lease_seconds=3.0)) as engine:
+    with running(place, held, lease_seconds=3) as engine:
         job = engine.submit(SMALL)
         until(Path(held.mark).exists)
         ballast = fill(getattr(place, where))
@@ -339,7 +339,7 @@ def test_row_14_a_clip_that_kills_its_worker_costs_only_its_variations(place, ki
 
 def test_row_14_a_variation_that_kills_its_worker_is_given_up_alone(place):
     document = body(2, 6, encoded=False)
-    with running(place, Fault("batch", "crash", index=5), options=partial(Options, batch=4)) as engine:
+    with running(place, Fault("batch", "crash", index=5), batch=4) as engine:
         job = engine.submit(document)
         status = engine.ended(job)
     assert (status["state"], status["succeeded"], status["failed"]) == ("done", 11, 1)
@@ -358,8 +358,8 @@ class Hasty(Options):
 def test_row_15_what_hangs_is_ended_tried_again_and_given_up(place, monkeypatch, do):
     """Whether it lets the other threads of its worker go on or not."""
     monkeypatch.setattr(scheduler, "REAP_SECONDS", 0.2)
-    options = Hasty if do == "hang" else partial(Options, lease_seconds=1.5)
-    with running(place, Fault("segment", do, word="c1.mp4"), options=options) as engine:
+    more = {"options": Hasty} if do == "hang" else {"lease_seconds": 1.5}
+    with running(place, Fault("segment", do, word="c1.mp4"), **more) as engine:
         job = engine.submit(SMALL)
         status = engine.ended(job, 30)
         until(lambda: len(engine.machine.workers()) == 3)

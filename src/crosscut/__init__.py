@@ -101,12 +101,13 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     keyring        API keys in the store
     recent         answers that are good for a moment
     service        what can be asked of crosscut: the answers
-    machine        the engine of one machine, running
+    machine        an engine, running
 
     api            the REST API
     serving        the API on a socket
     client         a server as its command line sees it
     bootstrap      the one place that builds objects from settings
+    cluster        the same for the engine of many machines
     rendering      one request made here and now: a job in a private state
     doctor         what this machine has and lacks
     terminal       progress bars and tables

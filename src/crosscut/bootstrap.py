@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -198,12 +198,15 @@ class OpenCrew(Crew):
 
 
 def crew(arguments: Mapping[str, Any], log: TextIO) -> OpenCrew:
-    """Called in each worker process; `arguments` come from `_crew_arguments`."""
+    """Called in each worker process; `arguments` come from `crew_arguments`."""
     return OpenCrew(Settings.model_validate(arguments["settings"]), log, arguments["secrets"])
 
 
-def _crew_arguments(settings: Settings) -> dict[str, Any]:
-    """What a worker process needs, as JSON; secrets reach it through the pipe alone."""
+def crew_arguments(settings: Settings, secret: str | None = None) -> dict[str, Any]:
+    """What a worker process needs, as JSON; secrets reach it through the pipe alone.
+
+    `secret` signs webhooks where none is set; default: that of this data folder.
+    """
     used = (
         "cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes",
         "private_sources", "google_subject", "google_url", "voices", "elevenlabs_voice", "elevenlabs_url",
@@ -215,7 +218,7 @@ def _crew_arguments(settings: Settings) -> dict[str, Any]:
         | {name: _secret(getattr(settings, name)) for name in ("elevenlabs_api_key", *CLOUD_SECRETS)}
         | {"data_dir": str(settings.data_dir)}
         | {name: path and str(path) for name, path in files.items()},
-        "secrets": secrets or [installation_secret(settings.data_dir)],
+        "secrets": secrets or [secret or installation_secret(settings.data_dir)],
     }
 
 
@@ -240,7 +243,7 @@ def open_machine(
         places = stack.enter_context(contextlib.closing(places_of(settings)))
         claims = Claims(None if private else places)
         tools = stack.enter_context(open_toolbox(settings, None, logs))
-        store = Store(database, _options(settings))
+        store = Store(database, options_of(settings))
         stack.enter_context(store.database.owned())
         if private:
             store.abandon()
@@ -248,13 +251,13 @@ def open_machine(
         stack.callback(previews.close)
 
         def service(machine: Machine) -> Service:
-            return _service(settings, tools, previews, machine, place)
+            return service_of(settings, tools, previews, machine, place)
 
         def executor(machine: Machine) -> EmbeddedExecutor:
             return EmbeddedExecutor(
                 store,
                 "crosscut.bootstrap:crew",
-                _crew_arguments(settings),
+                crew_arguments(settings),
                 processors=settings.workers,
                 network=NETWORK_SHARES * settings.network_workers,
                 on_death=machine.died,
@@ -272,17 +275,19 @@ def open_machine(
                 tools.artifacts.sweep()
 
 
-def _options(settings: Settings) -> Options:
+def options_of(settings: Settings) -> Options:
     return Options(
         free_speech=_speaks(settings) != "elevenlabs",
         processors=settings.workers,
         window=2 * settings.workers,
         downloads=settings.network_workers,
         source_seconds=settings.fetch_seconds,
+        batch=settings.batch,
+        lease_seconds=settings.lease_seconds,
     )
 
 
-def _service(settings: Settings, tools: Toolbox, previews: Previews, machine: Machine, place: str) -> Service:
+def service_of(settings: Settings, tools: Toolbox, previews: Previews, machine: Machine, place: str) -> Service:
     """What can be asked of `machine`, whose jobs go to `place` where they name none."""
     return Service(
         machine.store,
@@ -336,8 +341,14 @@ def open_store(settings: Settings) -> Iterator[Keyring]:
             store.close()
 
 
-def serve(settings: Settings, host: str, port: int, destination: str) -> None:
-    """Run the API and its workers until SIGTERM or SIGINT."""
+class OpenEngine(Protocol):
+    def __call__(
+        self, settings: Settings, database: str, logs: Sequence[TextIO], *, destination: str, grace: float
+    ) -> contextlib.AbstractContextManager[Machine]: ...
+
+
+def serve(settings: Settings, host: str, port: int, destination: str, open_engine: OpenEngine = open_machine) -> None:
+    """Run the API, and the engine behind it, until SIGTERM or SIGINT."""
     from crosscut import serving  # noqa: PLC0415 - the web framework takes a while to import, and only this needs it
 
     with contextlib.ExitStack() as stack:
@@ -351,7 +362,7 @@ def serve(settings: Settings, host: str, port: int, destination: str) -> None:
         with contextlib.closing(places_of(settings)) as places:
             places(place)
         machine = stack.enter_context(
-            open_machine(settings, _database(settings), logs, destination=place, grace=settings.grace_seconds)
+            open_engine(settings, _database(settings), logs, destination=place, grace=settings.grace_seconds)
         )
         options = serving.Serving(
             host=host,

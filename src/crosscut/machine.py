@@ -1,4 +1,4 @@
-"""The engine of one machine, running: store, scheduler, workers, and the service in front of them."""
+"""An engine, running: store, scheduler, those who carry units to workers, and the service in front of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from crosscut.webhooks import event_body
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from crosscut.engine import Executor, WorkerState
     from crosscut.engine.claims import Claims
-    from crosscut.engine.embedded import EmbeddedExecutor, WorkerState
     from crosscut.fields import Event
     from crosscut.service import Service
     from crosscut.store import Store
@@ -31,12 +31,17 @@ class Machine:
         self,
         store: Store,
         service: Callable[[Machine], Service],
-        executor: Callable[[Machine], EmbeddedExecutor],
+        executor: Callable[[Machine], Executor],
         claims: Claims,
         log: Any,
         clock: Callable[[], float],
+        *,
+        alone: bool = True,
     ) -> None:
-        """`service` and `executor` are built for this machine: they call `wake`, `died` and `troubles`."""
+        """`service` and `executor` are built for this machine: they call `wake`, `died` and `troubles`.
+
+        `alone`: nobody else hands out or has work of this state, so that whatever is out at the start and end is lost.
+        """
         self.store = store
         self.claims = claims
         self._log = log
@@ -44,7 +49,9 @@ class Machine:
         self._news = threading.Event()
         self._closing = threading.Event()
         self.service = service(self)
-        store.all_back()
+        self._alone = alone
+        if alone:
+            store.all_back()
         self.executor = executor(self)
         self._scheduler = Scheduler(store, self.executor, claims, self._announce, log, self._news, self.service.tidy)
         self._thread = threading.Thread(target=self._scheduler.run, name="scheduler", daemon=True)
@@ -70,9 +77,7 @@ class Machine:
 
     def troubles(self) -> list[str]:
         """What keeps this machine from working, as sentences."""
-        found = []
-        if problem := self.executor.problem():
-            found.append(f"worker processes do not start: {problem}")
+        found = self.executor.problems()
         if self._scheduler.silent_for() > ASLEEP_SECONDS or not self._thread.is_alive():
             found.append("the scheduler does not answer")
         return found
@@ -85,7 +90,8 @@ class Machine:
         self.executor.close(grace)
         with contextlib.suppress(CrosscutError):
             self._scheduler.tell()
-            self.store.all_back()
+            if self._alone:
+                self.store.all_back()
         self.claims.close()
         self.store.close()
 

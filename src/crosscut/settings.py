@@ -128,6 +128,26 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="", repr=False, description="Database for the state; default: SQLite in the data folder."
     )
+    engine: Literal["embedded", "celery"] = Field(
+        default="embedded",
+        description="Who does the work of `serve`: workers of this machine, or `crosscut worker` on any number of"
+        " machines; needs crosscut[celery], CROSSCUT_BROKER_URL and PostgreSQL.",
+    )
+    broker_url: str = Field(
+        default="",
+        repr=False,
+        description="Redis or RabbitMQ, which carry work to the workers of the engine celery, such as"
+        " redis://host:6379/0 or amqp://user:password@host:5672//.",
+    )
+    batch: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Variations that one unit of work makes; 1: a task for each; 0: as many as take a few seconds.",
+    )
+    lease_seconds: float = Field(
+        default=60, ge=1, description="After so long what a silent worker had in hand is done by another."
+    )
     voices: Literal["auto", "espeak", "piper", "elevenlabs"] = Field(
         default="auto",
         description="Who speaks the voice-overs; auto: ElevenLabs where its key is set, else Piper where a model is,"

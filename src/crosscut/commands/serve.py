@@ -1,13 +1,13 @@
-"""The command that runs the API and its workers."""
+"""The commands that run the API, and workers on other machines."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from crosscut import bootstrap
+from crosscut import bootstrap, cluster
 from crosscut.commands.shared import load_settings
 
 
@@ -20,11 +20,51 @@ def serve(
     to: Annotated[
         str | None, Parameter(help="Where the folders of tasks are made; default: CROSSCUT_DESTINATION.")
     ] = None,
+    engine: Annotated[
+        Literal["embedded", "celery"] | None,
+        Parameter(help="Who does the work: workers of this machine, or crosscut worker; default: CROSSCUT_ENGINE."),
+    ] = None,
 ) -> int:
-    """Run the API and its workers on this machine, until interrupted.
+    """Run the API, and its workers on this machine unless the engine is celery, until interrupted.
 
     Without API keys it answers this machine alone; see crosscut keys.
     """
     settings = load_settings()
-    bootstrap.serve(settings, host, port, to or settings.destination)
+    if (engine or settings.engine) == "celery":
+        if error := cluster.refusal(settings):
+            raise error
+        bootstrap.serve(settings, host, port, to or settings.destination, cluster.open_scheduler)
+    else:
+        bootstrap.serve(settings, host, port, to or settings.destination)
     return 0
+
+
+def worker(
+    *,
+    lane: Annotated[
+        Literal["network", "processor"] | None,
+        Parameter(help="Serve this lane alone: what waits for the network, or what burns processor time."),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        Parameter(
+            help="Units at the same time, of the lane that is named or of the processor lane; default:"
+            " CROSSCUT_WORKERS, for the network four times CROSSCUT_NETWORK_WORKERS.",
+            validator=Number(gte=1, lte=1_024),
+        ),
+    ] = None,
+) -> int:
+    """Work for servers of the engine celery, on this machine, until interrupted.
+
+    It finds them by CROSSCUT_DATABASE_URL and CROSSCUT_BROKER_URL. Without a lane it serves both.
+    """
+    settings = load_settings()
+    network = bootstrap.NETWORK_SHARES * settings.network_workers
+    processor = settings.workers
+    if lane == "network":
+        network, processor = concurrency or network, 0
+    elif concurrency:
+        processor = concurrency
+    if lane == "processor":
+        network = 0
+    return cluster.work(settings, cluster.Seats(network, processor))

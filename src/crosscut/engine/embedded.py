@@ -11,8 +11,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from crosscut.engine import WorkerState
 from crosscut.engine.channel import Channel, unanswered
 from crosscut.engine.nursery import Nursery
 from crosscut.errors import CrosscutError
@@ -37,15 +39,6 @@ UNREAD_SECONDS = 10
 """How long a worker may leave a message unread in a full socket before it counts as hung."""
 ALL_KILLED = "killed with its nursery"
 _KILL_SECONDS = 5
-
-
-class WorkerState(NamedTuple):
-    name: str
-    """Never used twice by one executor."""
-    pid: int
-    lane: Lane
-    busy: int
-    """Units in hand."""
 
 
 @dataclass(eq=False)
@@ -97,10 +90,12 @@ class _Worker:
 class EmbeddedExecutor:
     """`processors` workers for the processor lane and one for the network lane, replaced whenever they die.
 
-    `factory` and `arguments` make the crew in each worker, see `worker.Factory`. `on_death` hears the name of a worker
+    0 of them: that lane is not served. `factory` and `arguments` make the crew in each worker, see `worker.Factory`.
+    Workers are called `prefix` and what makes them different. `on_death` hears the name of a worker
     that died with its units, after its last call of the ledger, `on_loss` (default: the same) that of one that was
     ended with all others, so that none of its units can be to blame; `on_change` is called after every end of a unit or
-    a worker. They and the ledger are called from several threads; what they raise is logged.
+    a worker, `on_end` with what need not be waited for any more. They and the ledger are called from several threads;
+    what they raise is logged.
     """
 
     def __init__(
@@ -114,6 +109,8 @@ class EmbeddedExecutor:
         on_death: Callable[[str], object],
         on_change: Callable[[], object],
         on_loss: Callable[[str], object] | None = None,
+        on_end: Callable[[int, int], object] = lambda _unit, _attempt: None,
+        prefix: str = "",
         logs: Sequence[TextIO] = (),
     ) -> None:
         self._ledger = ledger
@@ -122,6 +119,8 @@ class EmbeddedExecutor:
         self._on_death = on_death
         self._on_loss = on_loss or on_death
         self._on_change = on_change
+        self._on_end = on_end
+        self._prefix = prefix
         self._lines = _Lines(logs)
         self._log = event_log(logs)
         self._nursery = Nursery((factory.partition(":")[0],))
@@ -133,7 +132,7 @@ class EmbeddedExecutor:
         self._waiting: dict[Lane, deque[tuple[int, int]]] = {"processor": deque(), "network": deque()}
         self._capacity: dict[Lane, int] = {"processor": processors, "network": network}
         self._problem: str | None = None
-        places: list[tuple[Lane, int]] = [("network", network)]
+        places: list[tuple[Lane, int]] = [("network", network)] if network else []
         places += [("processor", 1)] * processors
         self._threads = [
             threading.Thread(target=self._tend, args=place, name=f"{place[0]} worker", daemon=True) for place in places
@@ -168,9 +167,14 @@ class EmbeddedExecutor:
         """Those that can take units, or do."""
         return [WorkerState(worker.name, worker.pid, worker.lane, len(worker.hands)) for worker in self._ready()]
 
-    def problem(self) -> str | None:
-        """Why the latest start of a worker failed; None when it went well."""
-        return self._problem
+    def tend(self) -> None:
+        """Every worker has a thread that does."""
+
+    def waiting(self, lane: Lane) -> None:
+        """What is lost here is lost with this process."""
+
+    def problems(self) -> list[str]:
+        return [f"worker processes do not start: {self._problem}"] if self._problem else []
 
     def close(self, grace: float) -> None:
         with self._lock:
@@ -236,7 +240,9 @@ class EmbeddedExecutor:
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", UNREAD_SECONDS, 0))
         with self._lock:
             self._names += 1
-            worker = _Worker(f"{lane}-{self._names}", lane, at_once, Channel(channel), status, time.monotonic())
+            worker = _Worker(
+                f"{self._prefix}{lane}-{self._names}", lane, at_once, Channel(channel), status, time.monotonic()
+            )
             welcome = not self._closing.is_set()
             if welcome:
                 self._workers[worker.name] = worker
@@ -259,8 +265,10 @@ class EmbeddedExecutor:
                     self._lines.msg(lines)
             case ("done", ticket):
                 with self._lock:
-                    worker.begun.discard(worker.hands.pop(ticket))
+                    pair = worker.hands.pop(ticket)
+                    worker.begun.discard(pair)
                     worker.ended += 1
+                self._tell(partial(self._on_end, *pair))
                 self._hand_out(worker.lane)
                 self._tell(self._on_change)
             case ("ready", pid):
@@ -293,6 +301,8 @@ class EmbeddedExecutor:
         if lost or not self._closing.is_set():
             listener = self._on_loss if cause == ALL_KILLED else self._on_death
             self._tell(lambda: listener(worker.name))
+            for pair in lost:
+                self._tell(partial(self._on_end, *pair))
             self._say(
                 logging.WARNING,
                 "a worker ended",

@@ -67,9 +67,10 @@ class Scheduler:
 
     def run(self) -> None:
         while not self._stopped.is_set():
+            busy = False
             self._news.clear()
             try:
-                self.tick()
+                busy = self.tick()
             except CrosscutError as error:
                 # The database is away or its disk full: nothing is lost, and it may come back.
                 self._log.warning("scheduler waits", stage=error.stage, code=error.code, detail=error.detail)
@@ -79,14 +80,16 @@ class Scheduler:
                 self._log.exception("scheduler stumbles")
                 self._stopped.wait(1.0)
             self._stopped.wait(LEAST_SECONDS)
-            self._news.wait(REST_SECONDS)
+            if not busy:
+                self._news.wait(REST_SECONDS)
 
-    def tick(self) -> None:
-        """Look at everything once."""
+    def tick(self) -> bool:
+        """Look at everything once; whether anything was handed out."""
         now = time.monotonic()
         if now - self._reaped >= REAP_SECONDS:
             self._reaped = now
-            for worker in self._store.reap():
+            self._executor.tend()
+            for worker in self._store.reap(self._executor.waiting):
                 self._log.warning("worker is hung", worker=worker)
                 self._executor.kill(worker)
         if now - self._kept_up >= UPKEEP_SECONDS:
@@ -96,10 +99,10 @@ class Scheduler:
         self._store.take_places(self._claims.take)
         self._store.advance()
         self._let_go()
-        for lane in get_args(Lane):
-            self._hand_out(lane)
+        handed = [self._hand_out(lane) for lane in get_args(Lane)]
         self.tell()
         self._beaten = time.monotonic()
+        return any(handed)
 
     def _let_go(self) -> None:
         """Jobs that have their place no more have ended or are deleted: so is all that is held for them."""
@@ -107,12 +110,15 @@ class Scheduler:
             self._claims.release(job)
             self._executor.forget(job)
 
-    def _hand_out(self, lane: Lane) -> None:
+    def _hand_out(self, lane: Lane) -> bool:
+        handed = False
         while leased := self._store.lease(lane, lambda *out: self._executor.slots(lane, *out)):
             for unit, attempt in leased:
                 self._executor.submit(unit, attempt, lane)
+            handed = True
             if self._stopped.is_set():
-                return
+                break
+        return handed
 
     def tell(self) -> None:
         """Announce what has come to pass: first failures, ends."""

@@ -103,7 +103,7 @@ class Worker:
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
         threading.Thread(target=self._pass_on, name="log", daemon=True).start()
         log = cast("TextIO", self._log)
-        logging.basicConfig(handlers=[_ToEvents(log)], level=logging.WARNING, force=True)
+        logging.basicConfig(handlers=[ToEvents(log)], level=logging.WARNING, force=True)
         try:
             self._crew = factory_named(self._factory)(self._arguments, log)
         except BaseException as error:
@@ -161,7 +161,7 @@ class Worker:
             logger.exception("a job could not be forgotten")
 
 
-class _ToEvents(logging.Handler):
+class ToEvents(logging.Handler):
     """Lines of the standard library's logging, as events like all others."""
 
     def __init__(self, log: TextIO) -> None:

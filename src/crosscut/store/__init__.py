@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from sqlalchemy import bindparam, select, update
 
 from crosscut.errors import CrosscutError
 from crosscut.grid import Grid
-from crosscut.store import batches, jobs, leasing, outcomes, places, planning, queue, reading, results
+from crosscut.store import batches, fleet, jobs, leasing, outcomes, places, planning, queue, reading, results
 from crosscut.store.database import Database
 from crosscut.store.jobs import Submission, Submitted
 from crosscut.store.options import Options
@@ -50,13 +49,21 @@ def _free(_job: str, _destination: str, _folder: str) -> bool:
 class Store:
     """Implements `units.Ledger`. Thread-safe; raises StorageError where the database fails.
 
-    On SQLite one process owns the file. `clock` gives seconds of the epoch.
+    On SQLite one process owns the file. `clock` gives seconds of the epoch; default: the database's.
     """
 
-    def __init__(self, url: str, options: Options | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str,
+        options: Options | None = None,
+        clock: Callable[[], float] | None = None,
+        *,
+        newer: bool = False,
+    ) -> None:
+        """`options` may be replaced at any time. `newer`: see `Database`."""
         self.options = options or Options()
-        self.clock = clock
-        self.database = Database(url)
+        self.database = Database(url, newer=newer)
+        self.clock = clock or self.database.clock
         self._grids: OrderedDict[tuple[str, int], Grid] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -152,8 +159,9 @@ class Store:
                 folded = outcomes.fold(db, self.clock())
         with self.database.begin() as db:
             planning.gathered(db, self.options, self.clock())
-        with self.database.begin() as db:
-            batches.cut(db, self._grid_of(db), self.options, self.clock())
+        with self.database.alone("cut") as db:
+            if db is not None:
+                batches.cut(db, self._grid_of(db), self.options, self.clock())
         with self.database.begin() as db:
             planning.ending(db, self.options, self.clock())
 
@@ -163,14 +171,25 @@ class Store:
         `room` says how many more there may be, from how many are queued and running.
         """
         most = self.options.most_in_hand(lane)
-        with self.database.begin() as db:
-            return leasing.lease(db, lane, room, self.clock(), self.options.lease_seconds, most)
+        # One at a time over all schedulers: turns, and how much is out, are for all of them together.
+        with self.database.alone(f"lease {lane}") as db:
+            return (
+                leasing.lease(db, lane, room, self.clock(), self.options.sent_seconds, most) if db is not None else []
+            )
 
-    def reap(self) -> list[str]:
-        """Take back what was lost; the workers that are silent or hung, to be ended."""
+    def reap(self, waiting: Callable[[Lane], int | None] = lambda _lane: None) -> list[str]:
+        """Take back what was lost; the workers that are silent or hung, to be ended.
+
+        `waiting` tells how many messages of a lane nobody has taken yet, None where nobody knows.
+        """
         with self.database.begin() as db:
+            overdue = queue.overdue(db, self.clock())
+        # As long as a message waits for each of them nothing is lost. To ask takes a while: others want the database.
+        lost = [lane for lane, units in overdue.items() if (there := waiting(lane)) is None or there < units]
+        with self.database.begin() as db:
+            if resent := sum(queue.expired(db, lane, self.clock()) for lane in lost):
+                outcomes.add(db, {("units", "resent"): resent})
             planning.rearm(db, lambda job: jobs.record_of(reading.whole(db, job, None)), self.options, self.clock())
-            queue.expired(db, self.clock())
             silent = results.silent(db, self._grid_of(db), self.options, self.clock())
             return silent + queue.hung(db, self.clock())
 
@@ -183,6 +202,53 @@ class Store:
         """A worker was stopped by us: what it had in hand is ready again."""
         with self.database.begin() as db:
             queue.give_back(db, worker, self.clock())
+
+    def decline(self, unit: int, attempt: int) -> None:
+        """A unit was handed out to somebody who cannot begin it."""
+        with self.database.begin() as db:
+            queue.decline(db, unit, attempt, self.clock())
+
+    # For a cluster
+
+    def report(self, station: str, lane: Lane, at_once: int, busy: int, problem: str | None) -> list[str]:
+        """A station lives; the workers that it is to end."""
+        with self.database.begin() as db:
+            return fleet.report(db, station, lane, at_once, busy, problem, self.clock())
+
+    def leave(self, station: str) -> None:
+        with self.database.begin() as db:
+            fleet.leave(db, station)
+
+    def stations(self) -> list[AnyRow]:
+        """Those that live: name, lane, at_once, busy, problem."""
+        with self.database.begin(haste=True) as db:
+            return fleet.heard(db, self.clock())
+
+    def condemn(self, worker: str) -> None:
+        """Have a worker ended by its station."""
+        with self.database.begin() as db:
+            fleet.condemn(db, [worker], self.clock())
+
+    def agreed(self, name: str, value: str) -> str:
+        """What all machines know by that name: the value of whoever came first."""
+        with self.database.begin() as db:
+            return fleet.agreed(db, name, value)
+
+    def tell(self, name: str, value: str) -> None:
+        """All machines know by that name what is said last."""
+        with self.database.begin() as db:
+            fleet.tell(db, name, value)
+
+    def told(self, name: str) -> str | None:
+        with self.database.begin() as db:
+            return fleet.told(db, name)
+
+    def bury(self) -> None:
+        """Remove what dead stations have left; to be called every minute or so."""
+        with self.database.begin() as db:
+            fleet.forget(db, self.clock())
+
+    # For whoever is the only one
 
     def all_back(self) -> None:
         """At the start of the only process that hands out work."""

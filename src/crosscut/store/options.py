@@ -27,6 +27,8 @@ class Options:
     free_speech: bool = True
     """Whether lines are spoken for a job that is only planned."""
     lease_seconds: float = 60.0
+    sent_seconds: float = 60.0
+    """How long a unit that was handed out may wait to be begun before it is looked for."""
     source_seconds: float = 900.0
     """How long a download may take."""
     slack: float = 300.0

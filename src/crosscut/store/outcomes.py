@@ -17,7 +17,7 @@ from crosscut.store.schema import jobs, outputs, totals, work
 from crosscut.units import Failure, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection
 
@@ -81,7 +81,7 @@ def fold(db: Connection, now: float) -> bool:
     grown: defaultdict[tuple[str, str], float] = defaultdict(float)
     for job in sorted(by_job):
         _fold_job(db, job, by_job[job], grown, now)
-    _grow(db, grown)
+    add(db, grown)
     if rows:
         db.execute(_FORGET, {"ids": [row.id for row in rows]})
     return bool(rows)
@@ -146,7 +146,7 @@ _ADD = (
 )
 
 
-def _grow(db: Connection, grown: defaultdict[tuple[str, str], float]) -> None:
-    """Add to the totals of the whole installation."""
+def add(db: Connection, grown: Mapping[tuple[str, str], float]) -> None:
+    """Add to the totals of the whole installation, by name and label."""
     rows = [{"name": name, "label": label, "value": value} for (name, label), value in sorted(grown.items()) if value]
     insert_or_add(db, totals, rows, ["name", "label"], "value")

@@ -11,7 +11,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Float, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Float, and_, bindparam, delete, func, insert, select, update
 
 from crosscut.store.bulk import insert_new
 from crosscut.store.schema import destinations, jobs, work
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from crosscut.store.schema import AnyRow
-    from crosscut.units import Kind
+    from crosscut.units import Kind, Lane
 
 PREPARATIONS = ("source", "speech", "segment")
 """Kinds that belong to nobody: jobs want them by key."""
@@ -249,9 +249,26 @@ def in_hand(db: Connection, worker: str) -> list[AnyRow]:
     return list(db.execute(select(work).where(work.c.worker == worker, work.c.state == "running").with_for_update()))
 
 
-def expired(db: Connection, now: float) -> None:
-    """What was handed out and never begun: the message was lost."""
-    db.execute(_unassigned(now).where(work.c.state == "queued", work.c.lease < now))
+def overdue(db: Connection, now: float) -> dict[Lane, int]:
+    """How many units of a lane are handed out and not begun, of lanes where that is long ago for some."""
+    lanes = db.scalars(select(work.c.lane).where(*_overdue(now)).distinct()).all()
+    out = select(work.c.lane, func.count()).where(work.c.state == "queued", work.c.lane.in_(lanes))
+    return dict(db.execute(out.group_by(work.c.lane)).all()) if lanes else {}
+
+
+def expired(db: Connection, lane: Lane, now: float) -> int:
+    """Take back what was handed out long ago and never begun: its message was lost; how many."""
+    return db.execute(_unassigned(now).where(*_overdue(now), work.c.lane == lane)).rowcount
+
+
+def _overdue(now: float) -> tuple[Any, ...]:
+    return work.c.state == "queued", work.c.lease < now
+
+
+def decline(db: Connection, unit: int, attempt: int, now: float) -> None:
+    """Nobody there can begin it."""
+    mine = (work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued")
+    db.execute(_unassigned(now).where(*mine))
 
 
 def silent(db: Connection, now: float) -> list[AnyRow]:

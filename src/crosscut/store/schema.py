@@ -264,3 +264,35 @@ uploads = Table(
     Column("created", Float(53), nullable=False),
 )
 """Who uploaded which bytes, by their SHA-256."""
+
+stations = Table(
+    "stations",
+    metadata,
+    Column("name", String(160), primary_key=True),
+    Column("lane", String(9), nullable=False),
+    Column("at_once", Integer, nullable=False),
+    Column("busy", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("heard", Float(53), nullable=False),
+    Column("problem", Text),
+)
+"""Who serves a lane on some machine of a cluster, for as long as it is heard.
+
+`at_once` and `busy` count units, `version` is that of the payloads it understands, `problem` is why it cannot work.
+"""
+
+condemned = Table(
+    "condemned",
+    metadata,
+    Column("worker", String(200), primary_key=True),
+    Column("since", Float(53), nullable=False),
+)
+"""Workers that hang: their station is to end them."""
+
+shared = Table(
+    "shared",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What all machines of a cluster must know alike, decided once."""
