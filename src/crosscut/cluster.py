@@ -217,7 +217,7 @@ def _serve_lane(settings: Settings, lane: Lane, at_once: int, crew: str, more: M
             return EmbeddedExecutor(
                 store,
                 crew,
-                arguments | more,
+                {**arguments, **more},
                 processors=at_once if lane == "processor" else 0,
                 network=at_once if lane == "network" else 0,
                 on_death=station.died,
