@@ -23,10 +23,11 @@ from crosscut.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import timedelta
     from pathlib import Path
 
     from benchmarks.clips import Blocks
-    from crosscut.destinations import Delivery, Destination
+    from crosscut.destinations import Delivery, Destination, Linker
     from crosscut.media import Format
     from crosscut.splice import VirtualFile
 
@@ -87,6 +88,9 @@ class Nowhere:
     def open(self, folder: str, check: Callable[[], None] = nothing) -> Iterator[Delivery]:
         del folder, check
         yield self._delivery
+
+    def linker(self, folder: str, lasts: timedelta) -> Linker:
+        raise NotImplementedError
 
 
 class Forgotten:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import time
+import urllib.request
+from datetime import datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from clips import make_clip
-from crosscut.bootstrap import places_of
+from crosscut.bootstrap import open_machine, places_of
 from crosscut.destinations.folder import FolderDestination
 from crosscut.destinations.objectstore import ObjectStoreDestination
 from crosscut.errors import RequestError
@@ -19,6 +25,7 @@ from crosscut.settings import Settings
 from crosscut.virtual import Extent, VirtualFile
 from drive_emulator import Emulator as DriveEmulator
 from drive_model import REFRESH, SECRET
+from emulating import wait_until
 from gcs_emulator import TOKEN, Emulator
 
 
@@ -84,6 +91,58 @@ def test_the_request_says_where_if_nobody_else_does(project, emulator):
     assert json.loads(done.stdout)["folder"] == "gs://bucket/there/Spring"
 
 
+def test_links_that_open_the_videos_stand_in_the_manifest_and_in_no_log(project, emulator):
+    done = render(project, emulator, "--to", "gs://bucket/ads", link_days=2)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(emulator.data("ads/Spring/manifest.json"))
+    for row in manifest["variations"]:
+        assert parse_qs(urlsplit(row["link"]).query)["X-Goog-Expires"] == ["172800"]
+        with urllib.request.urlopen(row["link"]) as answer:
+            assert hashlib.sha256(answer.read()).hexdigest() == row["sha256"]
+    rows = list(csv.DictReader(emulator.data("ads/Spring/manifest.csv").decode().splitlines()))
+    assert all("X-Goog-Signature=" in row["link"] for row in rows)
+    left = datetime.fromisoformat(manifest["links_end_at"]).timestamp() - time.time()
+    assert 47 * 3600 < left < 49 * 3600
+    assert "Signature" not in done.stdout + done.stderr
+
+
+def test_a_server_tells_links_to_videos_and_what_opens_the_folder(project, emulator):
+    (project / "key.json").write_text(emulator.service_account)
+    settings = Settings(
+        data_dir=project / "data", workers=1, gcs_key_file=str(project / "key.json"), gcs_endpoint=emulator.url
+    )
+    body = {"task_name": "Spring", "video_blocks": {"a": ["a.mp4"]}, "link_days": 0.5}
+    url = f"sqlite:///{project / 'state.sqlite'}"
+    with open_machine(settings, url, destination="gs://bucket/ads") as machine:
+        service = machine.service
+        with pytest.raises(RequestError, match="link_days is for videos in a bucket"):
+            service.submit(body, local=True, base=project, destination=str(project))
+        job = service.submit(body, local=True, base=project).id
+        assert service.status(job, None)["location"] is None
+        wait_until(lambda: service.status(job, None)["ended_at"], 60)
+        assert service.status(job, None)["location"] == "gs://bucket/ads/Spring"
+        (row,), _ = service.variations(job, None)
+        (manifest,) = service.manifest(job, None)[1]
+    for link in (row["link"], manifest["link"]):
+        assert parse_qs(urlsplit(link).query)["X-Goog-Expires"] == ["43200"]
+        with urllib.request.urlopen(link) as answer:
+            assert len(answer.read()) == row["bytes"]
+
+
+def test_links_where_there_are_none_are_refused_before_anything_is_made(project, emulator):
+    for to in ("out", "drive:"):
+        done = render(project, emulator, "--to", to, link_days=2)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "link_days" in done.stderr
+    person = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    (project / "person.json").write_text(json.dumps(person))
+    near = {"CROSSCUT_GCS_KEY_FILE": str(project / "person.json")}
+    done = render(project, emulator, "--to", "gs://bucket/ads", settings=near, link_days=2)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "key file of a service account" in done.stderr
+    assert not emulator.objects
+
+
 def test_a_bucket_that_is_not_there_is_told_before_anything_is_made(project, emulator):
     done = render(project, emulator, "--to", "gs://another/ads")
     assert (done.returncode, done.stdout) == (2, "")
@@ -105,6 +164,11 @@ def test_videos_arrive_in_google_drive_once_in_one_folder(project, emulator):
         again = json.loads(render(project, emulator, "--to", "drive:", settings=near).stdout)
         assert (again["made"], again["kept"]) == (0, 2)
         nodes = drive.children("Spring")
+        manifest = next(json.loads(node.data) for node in nodes if node.name == "manifest.json")
+        files = {node.name: f"https://drive.google.com/file/d/{node.id}/view" for node in nodes}
+        assert [row["link"].partition("?")[0] for row in manifest["variations"]] == [
+            files[row["file"]] for row in manifest["variations"]
+        ]
         assert sorted(node.name for node in nodes) == ["1_a-b.mp4", "2_b-b.mp4", "manifest.csv", "manifest.json"]
         assert len(drive.folders("Spring")) == 1
         assert SECRET not in done.stdout + done.stderr

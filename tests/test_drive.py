@@ -89,6 +89,8 @@ def refused(destination, data=MEGABYTE):
 
 
 class TestDrive(DestinationContract):
+    LINKS = False
+
     @pytest.fixture(params=["consent", "shared drive"])
     def destination(self, request, opened, emulator, tmp_path):
         self.emulator = emulator

@@ -17,6 +17,8 @@ from crosscut.errors import DeliverError, StorageError
 
 
 class TestFolder(DestinationContract):
+    LINKS = False
+
     @pytest.fixture
     def destination(self, tmp_path):
         self.root = tmp_path / "videos"

@@ -251,7 +251,7 @@ def open_machine(
         stack.callback(previews.close)
 
         def service(machine: Machine) -> Service:
-            return service_of(settings, tools, previews, machine, place)
+            return service_of(settings, tools, previews, machine, place, places)
 
         def executor(machine: Machine) -> EmbeddedExecutor:
             return EmbeddedExecutor(
@@ -287,7 +287,9 @@ def options_of(settings: Settings) -> Options:
     )
 
 
-def service_of(settings: Settings, tools: Toolbox, previews: Previews, machine: Machine, place: str) -> Service:
+def service_of(
+    settings: Settings, tools: Toolbox, previews: Previews, machine: Machine, place: str, places: Places
+) -> Service:
     """What can be asked of `machine`, whose jobs go to `place` where they name none."""
     return Service(
         machine.store,
@@ -302,6 +304,7 @@ def service_of(settings: Settings, tools: Toolbox, previews: Previews, machine: 
         disks={"the data folder": settings.data_dir} | ({} if is_remote(place) else {"the destination": Path(place)}),
         choosable=[whole(each) for each in settings.destinations],
         voice=tools.voice,
+        places=places,
     )
 
 

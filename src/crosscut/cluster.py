@@ -158,9 +158,10 @@ def open_scheduler(
         _share(settings, store, place)
         previews = Previews(tools)
         stack.callback(previews.close)
+        places = stack.enter_context(contextlib.closing(bootstrap.places_of(settings)))
 
         def service(machine: Machine) -> Service:
-            return bootstrap.service_of(settings, tools, previews, machine, place)
+            return bootstrap.service_of(settings, tools, previews, machine, place, places)
 
         def executor(_machine: Machine) -> CeleryExecutor:
             def rescale(processors: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from threading import Semaphore
@@ -20,7 +22,7 @@ from crosscut.media import Seconds
 from crosscut.pieces import encoder_threads, take_of
 from crosscut.plan import Rendition, SpokenLine
 from crosscut.plandoc import FACTS, ORIGIN, TARGET, PlanDoc, Voiced
-from crosscut.report import Levels, manifest_csv, manifest_json
+from crosscut.report import Levels, linked, manifest_csv, manifest_json
 from crosscut.segments import Take, make_segment, segment_key
 from crosscut.speech import expected, line_sentence, say, voice_or_why
 from crosscut.spending import costs
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from crosscut.destinations import Destination
+    from crosscut.destinations import Destination, Linker
     from crosscut.plan import Plan
     from crosscut.request import Request
     from crosscut.units import Found, JobRecord, Ledger, Output, Unit
@@ -146,11 +148,13 @@ class Crew:
         lines, voices = _lines(request, found, earlier, task.shop)
         plan = draw_plan(request, gathered, lines, task.shop, earlier)
         cost = costs(request.lines, task.shop.voice)
+        task.result = plan_result(record, plan, document(plan, gathered, voices), self._processors, cost)
         if record.delivers:
             # What is wrong with the place is told before anything is encoded.
-            with self._destinations(record.destination).open(record.folder, task.shop.check_cancelled):
-                pass
-        task.result = plan_result(record, plan, document(plan, gathered, voices), self._processors, cost)
+            destination = self._destinations(record.destination)
+            _linker(destination, record, request)
+            with destination.open(record.folder, task.shop.check_cancelled) as delivery:
+                task.result["location"] = delivery.location
 
     def _segment(self, task: Task) -> None:
         told = task.payload["source"]
@@ -203,9 +207,14 @@ class Crew:
             "total": len(studio.plan),
         }
         problem, levels = None, Levels()
-        with self._destinations(record.destination).open(record.folder, task.shop.check_cancelled) as delivery:
-            told = manifest_json(head, levels.through(rows()))
-            for name, parts in (("manifest.json", told), ("manifest.csv", manifest_csv(rows()))):
+        destination = self._destinations(record.destination)
+        link = _linker(destination, record, request)
+        if request.link_days:
+            end = datetime.fromtimestamp(int(time.time()), UTC) + timedelta(days=request.link_days)
+            head["links_end_at"] = end.isoformat()
+        with destination.open(record.folder, task.shop.check_cancelled) as delivery:
+            told = manifest_json(head, linked(levels.through(rows()), link))
+            for name, parts in (("manifest.json", told), ("manifest.csv", manifest_csv(linked(rows(), link)))):
                 try:
                     delivery.put_text(name, parts)
                 except CrosscutError as error:
@@ -213,7 +222,7 @@ class Crew:
                     task.shop.telemetry.failed(error, file=name)
                     problem = problem or error.public
             delivery.sweep()
-        task.result = {"problem": problem, "loudness": levels.as_json()}
+        task.result = {"problem": problem, "loudness": levels.as_json(), "location": delivery.location}
 
     def _hook(self, task: Task) -> None:
         assert self._webhook is not None, "this process sends no webhooks"
@@ -328,6 +337,11 @@ def _lines(
             lines.append(why or expected([line], shop)[0])
             voices.append(voiced if isinstance(voiced, Voiced) else None)
     return lines, voices
+
+
+def _linker(destination: Destination, record: JobRecord, request: Request) -> Linker | None:
+    """What signs the links that were asked for."""
+    return destination.linker(record.folder, timedelta(days=request.link_days)) if request.link_days else None
 
 
 def _outputs(ledger: Ledger, job: str) -> Iterator[Output]:

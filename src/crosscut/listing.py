@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from crosscut.errors import DeliverError
+from crosscut.report import linked
 from crosscut.store import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from crosscut.destinations import Destination, Linker
     from crosscut.previews import Previews
     from crosscut.store import Store
     from crosscut.studio import Studio
@@ -28,16 +33,26 @@ Page = tuple[list[dict[str, Any]], int | None]
 class Listing:
     """One job's variations; `row` is the job's (see `reading.LIGHT`), `record` is asked for its documents."""
 
-    def __init__(self, store: Store, previews: Previews, row: Any, record: Callable[[], JobRecord]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        previews: Previews,
+        row: Any,
+        record: Callable[[], JobRecord],
+        places: Callable[[str], Destination] | None = None,
+    ) -> None:
+        """`places` opens the place of the job, where links to files are asked for."""
         self._store = store
         self._previews = previews
         self._row = row
         self._record = record
+        self._places = places
+        self._link: Linker | None = None
 
     def page(self, state: str | None, clip: str | None, after: int, limit: int) -> Page:
         if not self._row.edition:
             return [], None
-        with self._previews.studio(self._row.id, self._row.edition, self._record) as studio:
+        with self._studio() as studio:
             # What failed for want of a clip has no row of its own.
             if clip is None and (state == "done" or (state == "failed" and not self._row.doomed)):
                 return self._recorded(studio, state == "done", after, limit)
@@ -48,8 +63,20 @@ class Listing:
         if not self._row.edition:
             return
         broken = self._store.read(lambda db: reading.broken(db, self._row.id))
+        with self._studio() as studio:
+            rows = studio.rows(self._outputs(), stopped=self._row.state == "cancelled", broken=broken)
+            yield from map(dict, linked(rows, self._link))
+
+    @contextlib.contextmanager
+    def _studio(self) -> Iterator[Studio]:
         with self._previews.studio(self._row.id, self._row.edition, self._record) as studio:
-            yield from studio.rows(self._outputs(), stopped=self._row.state == "cancelled", broken=broken)
+            days = studio.plan.request.link_days
+            if days and self._places:
+                # Rows without links are better than none: the credentials may be on the machines that deliver alone.
+                with contextlib.suppress(DeliverError):
+                    place = self._places(self._row.destination)
+                    self._link = place.linker(self._row.folder, timedelta(days=days))
+            yield studio
 
     def _outputs(self) -> Iterator[Output]:
         after = 0
@@ -99,6 +126,6 @@ class Listing:
         return "cancelled" if self._row.state == "cancelled" else "queued"
 
     def _told(self, studio: Studio, index: int, output: Output | None, problem: str | None) -> dict[str, Any]:
-        told = studio.row(index, output)
+        told = dict(next(iter(linked([studio.row(index, output)], self._link))))
         told |= {"file": told.pop("name"), "state": self._state(output, problem)}
         return told if output is not None or problem is None else told | {"error": problem}

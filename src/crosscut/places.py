@@ -50,6 +50,15 @@ def within(place: str, allowed: Sequence[str]) -> bool:
     return is_remote(place) and any(f"{place}/".startswith(f"{each.removesuffix('/')}/") for each in allowed)
 
 
+def check_links(place: str) -> None:
+    """Raises RequestError where no links can be signed for what is delivered there."""
+    if not is_bucket(place):
+        raise RequestError(
+            "link_days is for videos in a bucket (gs://…, s3://… or az://…): leave it out, or send them to one",
+            code="no_links",
+        )
+
+
 class Places:
     """One for a process: `close` it at the end."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from crosscut.artifacts import artifact_key, storage_errors
@@ -11,14 +13,15 @@ from crosscut.bootstrap import open_machine, places_of
 from crosscut.errors import RequestError, SandboxError
 from crosscut.fields import RequestLimits
 from crosscut.naming import folder_name
-from crosscut.places import whole
+from crosscut.places import check_links, whole
 from crosscut.request import parse_request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import TextIO
 
+    from crosscut.destinations import Destination
     from crosscut.machine import Machine
     from crosscut.settings import Settings
     from crosscut.telemetry import Watcher
@@ -47,6 +50,8 @@ def render(
     request = parse_request(body, local=True, limits=RequestLimits(variations=settings.max_variations))
     destination = whole(str(to or request.destination or settings.destination))
     folder = folder_name(request.task_name)
+    if request.link_days:
+        check_links(destination)
     states = settings.data_dir / "renders"
     with storage_errors():
         states.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,7 +60,7 @@ def render(
         closing(places_of(settings)) as places,
         places(destination).claim(folder),
         # What is wrong with the place is told before anything is fetched, encoded or bought.
-        places(destination).open(folder),
+        _usable(places(destination), folder, request.link_days),
         open_machine(settings, f"sqlite:///{state}", logs, private=True) as machine,
     ):
         job = machine.service.submit(body, local=True, base=base, destination=destination).id
@@ -70,6 +75,14 @@ def render(
             raise RequestError(status["refused"], code="voice_too_long")
         machine.store.supersede(job)
         return report_of(status, places(destination).location(folder))
+
+
+@contextlib.contextmanager
+def _usable(place: Destination, folder: str, link_days: float | None) -> Iterator[None]:
+    if link_days:
+        place.linker(folder, timedelta(days=link_days))
+    with place.open(folder):
+        yield
 
 
 def _watched(machine: Machine, job: str, watcher: Watcher | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 COLUMNS = (
     "index",
@@ -28,12 +28,13 @@ COLUMNS = (
     "loudness",
     "true_peak",
     "seconds",
+    "link",
     "error",
 )
 """Keys of a manifest row. Durations and holds are seconds, loudness is LUFS, true peak dBTP; null where absent.
 
 `captions` is the file of the captions beside the video. `loudness_before` is that of music, voice-over and kept clip
-sound as they came, simply added up.
+sound as they came, simply added up. `link` opens the video in a browser.
 """
 
 
@@ -61,6 +62,12 @@ class Levels:
             "after": after and list(after),
             "true_peak": self._found.get("true_peak", (0.0, None))[1],
         }
+
+
+def linked(rows: Iterable[Mapping[str, Any]], link: Callable[[str], str] | None) -> Iterator[Mapping[str, Any]]:
+    """The rows, with a link to each file that has none of its own."""
+    for row in rows:
+        yield {**row, "link": link(row["file"])} if link and row["file"] and not row["link"] else row
 
 
 def manifest_json(head: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -60,6 +60,9 @@ VoiceOverflow = Literal["hold", "speed", "choose", "refuse"]
 MAX_COMBINATIONS = 10**15
 """Most combinations of which a part may be selected."""
 
+MOST_LINK_DAYS = 7
+"""As long as Google Cloud Storage ("V4 signing process") and S3 ("Sharing objects with presigned URLs") sign for."""
+
 DEFAULT_LIMITS = RequestLimits()
 
 
@@ -120,6 +123,8 @@ class Request:
     """What the caller wants to hear again with everything that is told of the task."""
     destination: str | None = None
     """Where the task's folder is made; None means the usual place."""
+    link_days: float | None = None
+    """How many days the links to files in a bucket shall work that the manifest has; None: it has none."""
     stages: tuple[Stage, ...] = ()
     """What was asked for first and, stage by stage, later; empty: everything at once."""
 
@@ -299,6 +304,7 @@ class RequestBody(Model):
     webhook: WebhookField | None = None
     passthrough: Passthrough = None
     destination: Destination = None
+    link_days: float | None = Field(default=None, gt=0, le=MOST_LINK_DAYS)
 
     @model_validator(mode="after")
     def _whole(self, info: ValidationInfo) -> RequestBody:
@@ -351,6 +357,7 @@ class RequestBody(Model):
             webhook=Webhook(hook.url, tuple(hook.events or EVENTS)) if (hook := self.webhook) else None,
             passthrough=self.passthrough,
             destination=self.destination,
+            link_days=self.link_days,
         )
 
 

@@ -13,7 +13,7 @@ from crosscut.errors import RequestError
 from crosscut.gather import name_sources
 from crosscut.listing import Listing
 from crosscut.naming import folder_name
-from crosscut.places import whole, within
+from crosscut.places import check_links, whole, within
 from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError, NotReadyError
 from crosscut.recent import Recent
 from crosscut.refusals import kind_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crosscut.additions import Addition
+    from crosscut.destinations import Destination
     from crosscut.fields import RequestLimits
     from crosscut.keyring import Keyring
     from crosscut.ports import Intake, Mode, Playable
@@ -72,12 +73,13 @@ class Service:
         disks: Mapping[str, Path] | None = None,
         voice: Voice | None = None,
         choosable: Sequence[str] = (),
+        places: Callable[[str], Destination] | None = None,
     ) -> None:
         """`destination` is where requests go that name none; `wake` tells the scheduler of news.
 
         `workers` lists the state of the worker processes, `troubles` the sentences of what is wrong with the machine.
         `disks` are the folders that work needs room in, by what to call them; `voice` knows what lines cost.
-        `choosable` are the places that requests to a server may name, with all below them.
+        `choosable` are the places that requests to a server may name, with all below them; `places` opens one.
         """
         self._store = store
         self._previews = previews
@@ -85,6 +87,7 @@ class Service:
         self._keyring = keyring
         self._destination = destination
         self._choosable = choosable
+        self._places = places
         self._limits = limits
         self._wake = wake
         self._workers = workers
@@ -114,6 +117,8 @@ class Service:
         document = self._read(body)
         request = parse_request(document, local=local, limits=self._limits)
         place = destination or self._chosen(request, local=local) or self._destination
+        if request.link_days:
+            check_links(place)
         self._check_uploads(owner, _sources(request))
         if self._voice:
             refuse_overspending(request.lines, request.spending_limit, self._voice)
@@ -292,7 +297,7 @@ class Service:
         row = self._store.read(lambda db: reading.owned(db, job, owner, reading.LIGHT))
         if row is None:
             raise _no_such_job()
-        return Listing(self._store, self._previews, row, self._record(job, owner))
+        return Listing(self._store, self._previews, row, self._record(job, owner), self._places)
 
     def playable(self, job: str, owner: str | None, index: int) -> Playable:
         return self._previews.playable(job, self._edition(job, owner), index, self._record(job, owner))

@@ -26,6 +26,7 @@ def summary(row: Any, now: float) -> dict[str, Any]:
         "ended_at": iso(row.ended),
         "destination": row.destination,
         "folder": row.folder,
+        "location": row.location,
         "total": row.total,
         "succeeded": row.ok,
         "made": row.ok - row.kept,

@@ -195,6 +195,7 @@ class Studio:
             "loudness": made and made.loudness,
             "true_peak": made and made.true_peak,
             "seconds": output.seconds if output else 0.0,
+            "link": made and made.link,
             "error": problem,
         }
 
@@ -354,6 +355,7 @@ class Studio:
             loudness=_rounded(mixed.loudness) if mixed else None,
             true_peak=_rounded(mixed.true_peak) if mixed else None,
             seconds=round(telemetry.clock() - start, 4),
+            link=delivered.link,
         )
 
     def _put(self, name: str, file: VirtualFile, captions: Captions | None, delivery: Delivery) -> Delivered:

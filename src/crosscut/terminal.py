@@ -102,6 +102,9 @@ def show_report(report: dict[str, Any]) -> None:
         console.print(f"loudness: {after} LUFS, {before} as the sounds came; peaks up to {levels['true_peak']} dBTP")
     if report["manifest_problem"]:
         console.print(f"no manifest: {report['manifest_problem']}", markup=False, style="red")
+    if report["folder"].startswith("https://"):
+        console.print(f"videos and manifest: {report['folder']}", markup=False, soft_wrap=True)
+        return
     console.print(f"videos: {report['folder']}", markup=False, soft_wrap=True)
     console.print(f"manifest: {report['folder']}/manifest.json", markup=False, soft_wrap=True)
 
@@ -157,7 +160,7 @@ def show_job(status: Mapping[str, Any]) -> None:
     """A job of a server that has ended."""
     if status["state"] != "done":
         _console().print(f"{status['id']}: {status['state']}", style="red")
-    place = f"{status['destination']}/{status['folder']}"
+    place = status.get("location") or f"{status['destination']}/{status['folder']}"
     show_report({**status, "failures": status["errors"], "seconds": status["seconds"] or 0.0, "folder": place})
 
 

@@ -71,6 +71,8 @@ class Output:
     seconds: float = 0.0
     kept: bool = False
     """It was there already, whole, from an earlier job."""
+    link: str | None = None
+    """Where a browser finds it, if its place gives every file an address of its own."""
     error: Failure | None = None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -27,6 +29,9 @@ def numbered(size: int) -> bytes:
 
 
 class DestinationContract:
+    LINKS = True
+    """Whether links to files can be signed."""
+
     @pytest.fixture
     def destination(self):
         raise NotImplementedError
@@ -191,6 +196,19 @@ class DestinationContract:
         assert "task" in destination.location("task")
         with destination.open("other") as delivery:
             assert delivery.location == destination.location("other")
+
+    @pytest.mark.parametrize("name", ["1_a.mp4", 'ein Käse 🧀 "q\'s" (1).mp4', "a%41+b~c.mp4"])
+    def test_a_link_opens_the_file_for_everybody(self, destination, name):
+        if not self.LINKS:
+            with pytest.raises(DeliverError, match="link_days") as caught:
+                destination.linker("task", timedelta(days=1))
+            assert caught.value.code == "no_links"
+            return
+        with destination.open("quote's folder") as delivery:
+            delivery.put(name, virtual(b"data"))
+        with urllib.request.urlopen(destination.linker("quote's folder", timedelta(days=7))(name)) as answer:
+            assert answer.read() == b"data"
+            assert answer.headers["content-type"] == "video/mp4"
 
     def test_two_processes_that_write_one_name_leave_one_whole_file(self, destination):
         """The files are of different sizes, so that a mixture of them could not go unnoticed."""

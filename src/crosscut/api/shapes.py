@@ -108,6 +108,11 @@ class JobSummary(_Shape):
     ended_at: str | None
     destination: str | None = None
     folder: str | None = None
+    location: str | None = Field(
+        default=None,
+        description="What opens the folder: its path, its name in a bucket, its link in Google Drive. Null before the "
+        "plan is drawn.",
+    )
     total: int
     succeeded: int
     made: int
@@ -161,6 +166,10 @@ class Variation(_Shape):
 
     index: int
     state: Literal["queued", "done", "failed", "cancelled"]
+    link: str | None = Field(
+        default=None,
+        description="What opens the video where it was delivered: in Google Drive, or in a bucket with `link_days`.",
+    )
     links: dict[str, str]
 
 

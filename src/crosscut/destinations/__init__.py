@@ -7,15 +7,16 @@ is whole or absent: a file appears under its name only when all its bytes are sa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
     from crosscut.splice import VirtualFile
 
-__all__ = ["EVERYONE", "Delivered", "Delivery", "Destination"]
+__all__ = ["EVERYONE", "Delivered", "Delivery", "Destination", "Linker"]
 
 EVERYONE = frozenset({"busy", "rate_limited", "unreachable"})
 """Codes of a DeliverError by which a place asks all who write into it to wait, not one file alone."""
@@ -28,6 +29,8 @@ class Delivered:
     location: str
     bytes: int
     sha256: str
+    link: str | None = None
+    """Where a browser finds it, for whoever may see it there; None where files have no such address."""
 
 
 def nothing() -> None:
@@ -66,6 +69,10 @@ class Delivery(Protocol):
         ...
 
 
+Linker: TypeAlias = "Callable[[str], str]"
+"""A link to the file of that name, for everybody who has it, until it ends; it is a secret, and stands in no log."""
+
+
 class Destination(Protocol):
     def location(self, folder: str) -> str:
         """What a user opens to see a job's folder, whether or not it is there yet."""
@@ -82,5 +89,12 @@ class Destination(Protocol):
         """A way into the folder, which is made if missing; at its end what was put survives a power cut.
 
         `check` is called where much time is spent, and raises what shall end it.
+        """
+        ...
+
+    def linker(self, folder: str, lasts: timedelta) -> Linker:
+        """Signs links to files of the folder, without asking whether they are there.
+
+        Raises DeliverError "no_links" where there are no such links, or these credentials sign none.
         """
         ...

@@ -119,7 +119,7 @@ def signs(store: Store) -> bool:
     """Whether links can be signed here; obstore would ask the metadata server else."""
     if isinstance(store, GCSStore):
         return bool({"service_account", "service_account_key"} & set(store.config))
-    return isinstance(store, S3Store)
+    return isinstance(store, S3Store) or "account_key" in store.config
 
 
 def s3_endpoint(options: CloudOptions, environ: Mapping[str, str] | None = None) -> str:

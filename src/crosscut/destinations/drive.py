@@ -26,7 +26,9 @@ from crosscut.virtual import Extent, VirtualFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import timedelta
 
+    from crosscut.destinations import Linker
     from crosscut.destinations.drive_account import Account
     from crosscut.destinations.drive_auth import Identity
     from crosscut.destinations.drive_client import DriveClient, Found
@@ -80,6 +82,14 @@ class DriveDestination:
             shelf = Shelves(client, self._account.notes).task(self._parent, self._key(client.identity, folder), folder)
         yield DriveDelivery(client, self._account, shelf, check)
 
+    def linker(self, folder: str, lasts: timedelta) -> Linker:
+        del folder, lasts
+        raise DeliverError(
+            "files in Google Drive have lasting links, which the manifest tells anyway: leave link_days out, and share"
+            " the folder with those who shall see it",
+            code="no_links",
+        )
+
     def _key(self, who: Identity, folder: str) -> str:
         return f"folder {who.account} {self._place} {folder}"
 
@@ -119,7 +129,8 @@ class DriveDelivery:
         with self._lock:
             if self._listed is not None:
                 self._listed[found.id] = name, len(file)
-        return Delivered(found.link or f"https://drive.google.com/file/d/{found.id}/view", len(file), sha256)
+        link = found.link or f"https://drive.google.com/file/d/{found.id}/view"
+        return Delivered(link, len(file), sha256, link)
 
     def put_text(self, name: str, parts: Iterable[str]) -> None:
         with contextlib.ExitStack() as stack:

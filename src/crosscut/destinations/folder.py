@@ -15,8 +15,10 @@ from crosscut.errors import CrosscutError, DeliverError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import timedelta
     from pathlib import Path
 
+    from crosscut.destinations import Linker
     from crosscut.splice import VirtualFile
 
 PARTIAL = ".partial-"
@@ -55,6 +57,10 @@ class FolderDestination:
             yield FolderDelivery(path)
         finally:
             _sync_folder(path)
+
+    def linker(self, folder: str, lasts: timedelta) -> Linker:
+        del folder, lasts
+        raise DeliverError("files in a folder of this machine have no links: leave link_days out", code="no_links")
 
     def _made(self, folder: str) -> Path:
         path = self._root / folder

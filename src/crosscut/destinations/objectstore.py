@@ -26,12 +26,15 @@ from crosscut.artifacts import storage_errors
 from crosscut.destinations import Delivered, nothing
 from crosscut.destinations.bucket_errors import refusals, word_of
 from crosscut.destinations.buckets import bucket_of, connect
+from crosscut.destinations.signing import linker
 from crosscut.errors import DeliverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import timedelta
     from pathlib import Path
 
+    from crosscut.destinations import Linker
     from crosscut.destinations.buckets import Bucket, CloudOptions, Store
     from crosscut.splice import VirtualFile
 
@@ -96,6 +99,9 @@ class ObjectStoreDestination:
         delivery.check()
         yield delivery
 
+    def linker(self, folder: str, lasts: timedelta) -> Linker:
+        return linker(connect(self._bucket, self._options, self._environ), self._bucket, folder, lasts)
+
 
 class ObjectStoreDelivery:
     def __init__(self, store: Store, bucket: Bucket, folder: str) -> None:
@@ -108,8 +114,10 @@ class ObjectStoreDelivery:
 
     def check(self) -> None:
         """Ask for names behind all others: an empty answer, if the folder can be listed at all."""
+        # Azure may begin at the first name whatever it is asked for; one answer is enough.
+        last = None if self._bucket.scheme == "az" else f"{self._folder}/{LAST}"
         with refusals(self._bucket):
-            for _ in obstore.list(self._store, prefix=self._folder, offset=f"{self._folder}/{LAST}"):
+            for _ in obstore.list(self._store, prefix=self._folder, offset=last):
                 break
 
     def holds(self, name: str, size: int | None = None) -> bool:

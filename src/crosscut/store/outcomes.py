@@ -41,6 +41,7 @@ def record(db: Connection, job: int, made: Iterable[Output]) -> None:
             "true_peak": one.true_peak,
             "seconds": one.seconds,
             "kept": one.kept,
+            "link": one.link,
             "error": json.dumps(failure_json(one.error)) if one.error else None,
         }
         for one in made
@@ -59,6 +60,7 @@ def output(row: AnyRow) -> Output:
         true_peak=row.true_peak,
         seconds=row.seconds,
         kept=bool(row.kept),
+        link=row.link,
         error=Failure(**json.loads(row.error)) if row.error else None,
     )
 

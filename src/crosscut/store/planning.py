@@ -116,6 +116,7 @@ def decided(db: Connection, job: AnyRow, result: Mapping[str, Any], grid: Grid, 
             outline=json.dumps({name: result["estimate"].get(name) for name in OUTLINE}),
             total=len(grid),
             errors=json.dumps(errors),
+            location=result.get("location"),
             doomed=len(grid) if refused else 0,
             phase="ended" if over else "make",
             version=jobs.c.version + 1,
@@ -199,8 +200,11 @@ def _ask_for_manifest(db: Connection, job: AnyRow, options: Options, now: float)
     queue.put(db, [queue.unit_row("manifest", job.id, payload, now, allowed=options.allowed("manifest"))])
 
 
-def over(db: Connection, job: str, problem: str | None, now: float, loudness: Mapping[str, Any] | None = None) -> None:
-    """The manifest is written, or cannot be: the job has ended. `loudness` is what `report.Levels` found."""
+def over(db: Connection, job: str, problem: str | None, now: float, told: Mapping[str, Any]) -> None:
+    """The manifest is written, or cannot be: the job has ended.
+
+    `told` may have the `location` of the folder, and as `loudness` what `report.Levels` found.
+    """
     row = db.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None or row.phase != "close":
         return
@@ -213,7 +217,8 @@ def over(db: Connection, job: str, problem: str | None, now: float, loudness: Ma
             state=state,
             ended=now,
             manifest_problem=problem,
-            loudness=json.dumps(loudness),
+            loudness=json.dumps(told.get("loudness")),
+            location=told.get("location", row.location),
             end_told=False,
             version=jobs.c.version + 1,
         )

@@ -27,6 +27,8 @@ LIGHT = (
     jobs.c.total,
     jobs.c.doomed,
     jobs.c.edition,
+    jobs.c.destination,
+    jobs.c.folder,
 )
 """What a look at variations needs."""
 

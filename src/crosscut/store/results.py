@@ -83,7 +83,7 @@ def _succeeded(
     elif row.kind == "segment":
         opening.segment_ended(db, row.key, None, grid_of)
     elif row.kind == "manifest":
-        planning.over(db, row.job, outcome.result.get("problem"), now, outcome.result.get("loudness"))
+        planning.over(db, row.job, outcome.result.get("problem"), now, outcome.result)
     elif row.kind == "plan":
         job = db.execute(reading.entire().where(jobs.c.id == row.job).with_for_update(of=jobs)).one_or_none()
         if job is not None and job.phase == "plan" and job.state != "cancelled":
@@ -100,7 +100,7 @@ def _failed(
     elif row.kind == "segment":
         opening.segment_ended(db, row.key, failure, grid_of)
     elif row.kind == "manifest":
-        planning.over(db, row.job, failure.public, now)
+        planning.over(db, row.job, failure.public, now, {})
     elif row.kind == "plan":
         fail(db, row.job, failure.public, now)
     queue.close(db, row, outcome)

@@ -64,6 +64,7 @@ jobs = Table(
     Column("spent", Text, nullable=False, default="{}"),
     Column("meters", Text, nullable=False, default="{}"),
     Column("errors", Text, nullable=False, default="{}"),
+    Column("location", Text),
     Column("manifest_problem", Text),
     Column("loudness", Text),
     Column("failure_told", Boolean, nullable=False, default=False),
@@ -78,8 +79,9 @@ jobs = Table(
 
 `rescued` counts by reason those of the doomed that may still lie in the place from an earlier job: they are asked for.
 `outline` is what a status tells of the estimate. `place` names destination and folder together. `planned` is how many
-of the extensions the plan contains. `making` is when the first variation came out since the job last began,
-`made_before` how many there were then, `served` a count that says whose turn is next.
+of the extensions the plan contains. `location` is what a user opens to see the folder. `making` is when the first
+variation came out since the job last began, `made_before` how many there were then, `served` a count that says whose
+turn is next.
 """
 INSIDE = ("gather", "plan", "make", "close")
 """Phases of the jobs whose work is in the queue."""
@@ -205,6 +207,7 @@ outputs = Table(
     Column("true_peak", Float),
     Column("seconds", Float, nullable=False, default=0.0),
     Column("kept", Boolean, nullable=False, default=False),
+    Column("link", Text),
     Column("error", Text),
     sqlite_with_rowid=False,
 )
