@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from azure_emulator import ACCOUNT, KEY
+from azure_emulator import Emulator as AzureEmulator
 from clips import make_clip
 from crosscut.bootstrap import open_machine, places_of
 from crosscut.destinations.folder import FolderDestination
@@ -127,6 +129,23 @@ def test_a_server_tells_links_to_videos_and_what_opens_the_folder(project, emula
         assert parse_qs(urlsplit(link).query)["X-Goog-Expires"] == ["43200"]
         with urllib.request.urlopen(link) as answer:
             assert len(answer.read()) == row["bytes"]
+
+
+def test_a_slow_bucket_keeps_no_processor_from_its_work(project, tmp_path):
+    with AzureEmulator(script=[("put", "hang")]) as azure:
+        settings = Settings(
+            data_dir=project / "data", workers=1, azure_account=ACCOUNT, azure_key=KEY, azure_endpoint=azure.endpoint
+        )
+        body = {"task_name": "Spring", "video_blocks": {"a": ["a.mp4", "b.mp4"]}, "formats": ["64x64"]}
+        with open_machine(settings, f"sqlite:///{project / 'state.sqlite'}", destination="az://videos") as machine:
+            job = machine.service.submit(body, local=True, base=project).id
+            wait_until(lambda: azure.requests["put"] > 0, 60)
+            wait_until(lambda: machine.service.status(job, None)["stages"]["conform"]["done"] == 2, 60)
+            assert machine.service.status(job, None)["succeeded"] < 2
+            azure.closing.set()
+            wait_until(lambda: machine.service.status(job, None)["ended_at"], 60)
+            assert machine.service.status(job, None)["succeeded"] == 2
+        assert len(azure.names("Spring/")) == 4
 
 
 def test_links_where_there_are_none_are_refused_before_anything_is_made(project, emulator):

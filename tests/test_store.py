@@ -830,3 +830,29 @@ def test_the_tables_are_what_the_migrations_make(url):
     with store.database.begin() as db:
         assert compare_metadata(MigrationContext.configure(db), metadata) == []
     store.close()
+
+
+def test_what_is_sent_to_other_machines_waits_in_the_lane_of_the_network(store):
+    """A processor that waits for an upload does nothing else."""
+    store.submit(submission(body(8, 8), remote=True))
+    play = Play(store)
+    batches = []
+
+    def look():
+        for lane in ("processor", "network"):
+            while unit := play.lease(lane):
+                if unit.kind == "batch":
+                    assert lane == "network"
+                    batches.append(unit)
+                else:
+                    store.finish(unit.id, unit.attempt, play.work(unit))
+        play.settle()
+
+    for _ in range(10):
+        look()
+    assert len(batches) == store.options.senders
+    first = batches[0]
+    store.finish(first.id, first.attempt, Outcome(failure=broken(retryable=True)))
+    store.clock.now += 60
+    look()
+    assert batches[-1].payload["indexes"] == first.payload["indexes"]

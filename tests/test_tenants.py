@@ -63,3 +63,20 @@ def test_l04_of_a_deleted_job_nothing_is_left(store):
     for name in ("jobs", "documents", "needs", "slots", "boxes", "outputs"):
         assert after[name] * 2 == before[name] > 0, name
     assert (after["work"], after["places"]) == (0, 0)
+
+
+def test_each_owner_has_a_folder_of_their_own_for_a_task_of_one_name(store):
+    def folder(owner, **more):
+        job = store.submit(submission(body(1, 1, task="Spring"), owner=owner, **more)).id
+        row = store.owned(job, owner)
+        return job, row.folder, row.place
+
+    first, *one = folder("ada")
+    _, *two = folder("bob")
+    assert folder("ada")[1:] == tuple(one), "the same owner goes on in the same folder"
+    assert (one[0], two[0], folder("cleo")[1]) == ("Spring", "Spring (2)", "Spring (3)")
+    assert one[1] != two[1]
+    assert folder("bob", destination="elsewhere")[1] == "Spring"
+    assert folder("dora", mode="plan")[1] == "Spring", "a plan writes nothing"
+    store.remove(first)
+    assert folder("bob")[1:] == tuple(two), "what was delivered is still there"

@@ -36,7 +36,9 @@ class Bench:
     record: JobRecord | None = None
     """The job as it was when `studio` was built."""
     alone: threading.Lock = field(default_factory=threading.Lock)
-    """A studio makes for one unit at a time."""
+    """For whoever changes `studio`, `record` or `spare`."""
+    spare: list[Studio] = field(default_factory=list)
+    """As `studio`, which shows alone: each makes for one unit at a time, and here are those that have none."""
 
 
 class Benches:

@@ -33,6 +33,7 @@ from crosscut.sandbox import Sandbox
 from crosscut.service import Service
 from crosscut.settings import Settings
 from crosscut.store import Options, Store
+from crosscut.studio import DELIVERIES
 from crosscut.telemetry import Telemetry, event_log
 from crosscut.uploads import Uploads
 from crosscut.voices.elevenlabs import ElevenLabsVoice
@@ -98,7 +99,7 @@ def open_toolbox(
     signer = BucketSigner(cloud, lambda name: within(name, near))
     limits = FetchLimits(max_bytes=settings.source_bytes, total=settings.fetch_seconds)
     artifacts = Artifacts(settings.data_dir, settings.cache_bytes)
-    with Sandbox(CHILD_MODULES) as sandbox, Sandbox(PIPER_MODULES) as piper_sandbox:
+    with Sandbox(CHILD_MODULES, workers or settings.workers) as sandbox, Sandbox(PIPER_MODULES) as piper_sandbox:
         yield Toolbox(
             artifacts=artifacts,
             sandbox=sandbox,
@@ -280,6 +281,8 @@ def options_of(settings: Settings) -> Options:
         free_speech=_speaks(settings) != "elevenlabs",
         processors=settings.workers,
         window=2 * settings.workers,
+        senders=settings.workers + 1,
+        writers=DELIVERIES,
         downloads=settings.network_workers,
         source_seconds=settings.fetch_seconds,
         batch=settings.batch,

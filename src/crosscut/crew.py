@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -173,8 +173,7 @@ class Crew:
 
     def _batch(self, task: Task) -> None:
         indexes = task.payload["indexes"]
-        with task.bench.alone:
-            studio, record = task.studio()
+        with task.studio() as (studio, record):
             destination = self._destinations(record.destination)
             earlier = task.ledger.earlier(record.id, indexes)
             with (
@@ -187,8 +186,10 @@ class Crew:
 
     def _manifest(self, task: Task) -> None:
         """`payload` may say that the job was `cancelled`, and which clips were `broken` (see `Studio.rows`)."""
-        with task.bench.alone:
-            studio, record = task.studio()
+        with task.studio() as (studio, record):
+            self._tell(task, studio, record)
+
+    def _tell(self, task: Task, studio: Studio, record: JobRecord) -> None:
         broken = {(target, block, choice): why for target, block, choice, why in task.payload.get("broken", ())}
         stopped = bool(task.payload.get("cancelled"))
 
@@ -256,18 +257,31 @@ class Task:
             raise RequestError("there is no such job any more", code="no_such_job")
         return record
 
-    def studio(self) -> tuple[Studio, JobRecord]:
-        """The job's studio; the one at hand where `payload` says that the plan has the `edition` of that."""
+    @contextmanager
+    def studio(self) -> Iterator[tuple[Studio, JobRecord]]:
+        """A studio of the job's that makes for nobody else; the record that is at hand will do where it has the
+        `edition` of the plan that `payload` asks for.
+        """
         bench = self.bench
-        if bench.studio is None or bench.record is None or self.payload.get("edition") != bench.record.edition:
-            record = self.record()
-            if bench.studio is None or bench.record is None or bench.record.edition != record.edition:
-                assert record.plan is not None, "work on variations comes after the plan"
-                base = Path(record.base) if record.base else None
-                bench.studio = Studio(planned_request(record), PlanDoc.of(record.plan), bench.workshop, base)
-            bench.record = record
-        bench.studio.use(self.shop)
-        return bench.studio, bench.record
+        with bench.alone:
+            record = bench.record
+            if record is None or self.payload.get("edition") != record.edition:
+                record = self.record()
+                if bench.record is None or bench.record.edition != record.edition:
+                    bench.spare.clear()
+                bench.record = record
+            studio = bench.spare.pop() if bench.spare else None
+        if studio is None:
+            assert record.plan is not None, "work on variations comes after the plan"
+            base = Path(record.base) if record.base else None
+            studio = Studio(planned_request(record), PlanDoc.of(record.plan), bench.workshop, base)
+        studio.use(self.shop)
+        try:
+            yield studio, record
+        finally:
+            with bench.alone:
+                if bench.record is not None and bench.record.edition == record.edition:
+                    bench.spare.append(studio)
 
 
 def plan_result(

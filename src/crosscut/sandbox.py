@@ -36,6 +36,7 @@ READY = b"ready"
 """What a spawner says when its modules are imported; anything else is the reason why they are not."""
 ANSWER_BYTES = 16 * 2**20
 """The longest line a child may send."""
+MOST_CHILDREN = 64
 MOST_FILES = 250
 """Open files one task can be given; the kernel passes 253 at once (SCM_MAX_FD)."""
 
@@ -98,10 +99,14 @@ class Job:
 
 
 class Sandbox:
-    """Runs tasks of `modules` in confined children; made after any fork of the caller, used from any thread."""
+    """Runs tasks of `modules` in confined children; made after any fork of the caller, used from any thread.
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    At most `at_once` of them run at the same time; others wait, which counts for no limit of theirs.
+    """
+
+    def __init__(self, modules: Sequence[str], at_once: int = MOST_CHILDREN) -> None:
         self._modules = tuple(modules)
+        self._turns = threading.Semaphore(at_once)
         self._lock = threading.Lock()
         self._spawner: _Spawner | None = None
         self._closed = False
@@ -157,7 +162,7 @@ class Sandbox:
                 "limits": asdict(limits),
                 "read_paths": [str(path) for path in read_paths],
             }
-            with _open_files(inputs, outputs) as files:
+            with _open_files(inputs, outputs) as files, self._turn(cancelled):
                 return self._attempt(request, files, limits.wall_seconds, on_progress, cancelled)
 
         try:
@@ -166,6 +171,16 @@ class Sandbox:
             if error.code != "decoder_crashed" or arguments.get("threads", 1) == 1:
                 raise
         return attempt({**arguments, "threads": 1})
+
+    @contextlib.contextmanager
+    def _turn(self, cancelled: threading.Event | None) -> Iterator[None]:
+        while not self._turns.acquire(timeout=_NOTICE_SECONDS):
+            if cancelled and cancelled.is_set():
+                raise sandbox_error("cancelled")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _attempt(
         self,

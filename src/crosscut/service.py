@@ -13,7 +13,7 @@ from crosscut.errors import RequestError
 from crosscut.gather import name_sources
 from crosscut.listing import Listing
 from crosscut.naming import folder_name
-from crosscut.places import check_links, whole, within
+from crosscut.places import check_links, is_remote, whole, within
 from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError, NotReadyError
 from crosscut.recent import Recent
 from crosscut.refusals import kind_of
@@ -132,6 +132,7 @@ class Service:
             base=str(base) if base else None,
             destination=place,
             folder=folder_name(request.task_name),
+            remote=is_remote(place),
             total=total,
             webhook={"url": request.webhook.url, "events": list(request.webhook.events)} if request.webhook else None,
             passthrough=request.passthrough,

@@ -12,7 +12,7 @@ Kind = Literal["source", "speech", "plan", "segment", "batch", "manifest", "webh
 """`source`, `speech` and `segment` are preparations, shared by all jobs that need them; the rest is one job's own."""
 
 Lane = Literal["network", "processor"]
-"""What a unit mostly waits for."""
+"""What a unit mostly waits for; a batch for other machines waits for the network, whatever else it takes."""
 
 LANES: Mapping[Kind, Lane] = {
     "source": "network",

@@ -9,7 +9,7 @@ import base64
 import hmac
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import obstore
@@ -88,10 +88,10 @@ def _signed(store: Store, scheme: str, key: str, lasts: timedelta) -> str:
     url = obstore.sign(store, "GET", quote(key, safe="/~") if scheme == "gs" else key, lasts)
     if not unquote(urlsplit(url).path).endswith(f"/{key}"):
         raise ValueError("signed for another object")
-    return _for_azure(url, key, store.config) if scheme == "az" else url
+    return _for_azure(url, key, dict(store.config)) if scheme == "az" else url
 
 
-def _for_azure(url: str, key: str, config: Mapping[str, str]) -> str:
+def _for_azure(url: str, key: str, config: Mapping[str, Any]) -> str:
     """Signed anew: obstore signs the name as it is spelled in the URL, Azure checks it as it is (`sv` 2020-12-06 on).
 
     Azure Storage, "Create a service SAS", "Construct the signature string".

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Integer, bindparam, exists, func, select, update
+from sqlalchemy import Integer, and_, bindparam, case, exists, func, or_, select, update
 
 from crosscut.store import places, queue
 from crosscut.store.schema import boxes, jobs, slots, work
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crosscut.grid import Grid, Members
     from crosscut.store.options import Options
     from crosscut.store.schema import AnyRow
+    from crosscut.units import Lane
 
 SECONDS = 5.0
 """Batches aim at so much work: little enough to lose, enough to be worth handing out."""
@@ -32,44 +33,60 @@ FIRST = 16
 
 def cut(db: Connection, grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
     """Keep a few batches ready for every job that has combinations to make and its place."""
-    for job in list(db.execute(_LACKING, {"window": options.window})):
-        size = options.batch or _size(job, options.processors)
-        for _ in range(options.window - job.waiting):
+    for job in list(db.execute(_LACKING, {"near": options.window, "far": options.senders})):
+        size = options.batch or _size(job, options)
+        for _ in range((options.senders if job.remote else options.window) - job.waiting):
             indexes = _take(db, job.id, size, grid_of(job.id))
             if not indexes:
                 break
-            queue.put(db, [row(job.id, indexes, options, now, edition=job.edition)])
+            queue.put(db, [row(job, indexes, options, now, edition=job.edition)])
 
 
+_OF_THE_JOB = (work.c.job == jobs.c.id, work.c.kind == "batch")
+# What is sent away takes room for as long as it takes: those under way count.
 _WAITING = (
     select(func.count())
-    .where(work.c.job == jobs.c.id, work.c.kind == "batch", work.c.state == "ready")
+    .where(*_OF_THE_JOB, or_(work.c.state == "ready", and_(jobs.c.remote, work.c.state != "done")))
     .scalar_subquery()
 )
 _LACKING = select(
-    jobs.c.id, jobs.c.edition, jobs.c.total, jobs.c.ok, jobs.c.kept, jobs.c.spent, _WAITING.label("waiting")
+    jobs.c.id,
+    jobs.c.edition,
+    jobs.c.remote,
+    jobs.c.total,
+    jobs.c.ok,
+    jobs.c.kept,
+    jobs.c.spent,
+    _WAITING.label("waiting"),
 ).where(
     jobs.c.state == "running",
     jobs.c.phase.in_(("make", "queued", "gather", "plan")),
     exists().where(boxes.c.job == jobs.c.id, boxes.c.cursor < boxes.c.size),
     places.held(),
-    bindparam("window", type_=Integer) > _WAITING,
+    case((jobs.c.remote, bindparam("far", type_=Integer)), else_=bindparam("near", type_=Integer)) > _WAITING,
 )
 
 
-def row(job: str, indexes: list[int], options: Options, now: float, **more: Any) -> dict[str, Any]:
+def row(job: AnyRow, indexes: list[int], options: Options, now: float, **more: Any) -> dict[str, Any]:
+    """`job` has `id` and `remote`: to send videos away holds up no processor."""
     payload = {"indexes": indexes, **more}
-    return queue.unit_row("batch", job, payload, now, size=len(indexes), allowed=options.allowed("batch", payload))
+    lane: Lane = "network" if job.remote else "processor"
+    allowed = options.allowed("batch", payload)
+    return queue.unit_row("batch", job.id, payload, now, size=len(indexes), allowed=allowed, lane=lane)
 
 
-def _size(job: AnyRow, processors: int) -> int:
+def _size(job: AnyRow, options: Options) -> int:
     made = job.ok - job.kept
     spent = json.loads(job.spent)
     seconds: float = sum(spent.get(stage, (0, 0.0))[1] for stage in ("deliver", "mix", "tail"))
+    if job.remote:
+        # Each of those who write at once waits for itself.
+        seconds /= options.writers
     size: int = FIRST if made < FIRST else round(SECONDS / max(seconds / made, 1e-3))
     # A small job shall use all processors, several times: they do not end at the same moment.
-    most: int = -(-job.total // (4 * processors))
-    return max(1, min(size, MOST, most))
+    most: int = -(-job.total // (4 * options.processors))
+    least = 2 * options.writers if job.remote else 1
+    return max(1, min(max(size, least), MOST, most))
 
 
 def _take(db: Connection, job: str, size: int, grid: Grid) -> list[int]:

@@ -9,14 +9,15 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import delete, exists, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from crosscut.grid import Grid
 from crosscut.store import places, queue, reading
 from crosscut.store.bulk import insert_new
-from crosscut.store.schema import INSIDE, LIVE, boxes, documents, jobs, needs, outputs, slots, work
+from crosscut.store.schema import INSIDE, LIVE, boxes, documents, folders, jobs, needs, outputs, slots, work
 from crosscut.store.schema import places as places_table
 from crosscut.units import JobRecord
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from crosscut.store.schema import AnyRow
+    from crosscut.units import Lane
 
 RETRIED_AT_ONCE = 100
 """Variations in a batch of those that failed."""
@@ -44,6 +46,8 @@ class Submission:
     destination: str
     folder: str
     total: int
+    remote: bool = False
+    """Whether the destination is on other machines."""
     webhook: Mapping[str, Any] | None = None
     passthrough: str | None = None
     idempotency_key: str | None = None
@@ -62,6 +66,7 @@ class Submitted:
 def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
     """One row; the scheduler does the rest."""
     job = f"job_{secrets.token_hex(10)}"
+    folder = _folder_of(db, wanted) if wanted.mode == "make" else wanted.folder
     row: dict[str, Any] = {
         "id": job,
         "owner": wanted.owner,
@@ -73,8 +78,9 @@ def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
         "local": wanted.local,
         "base": wanted.base,
         "destination": wanted.destination,
-        "folder": wanted.folder,
-        "place": place_of(wanted.destination, wanted.folder),
+        "remote": wanted.remote,
+        "folder": folder,
+        "place": place_of(wanted.destination, folder),
         "idempotency_key": wanted.idempotency_key,
         "idempotency_hash": wanted.idempotency_hash,
         "webhook": json.dumps(wanted.webhook) if wanted.webhook else None,
@@ -92,6 +98,20 @@ def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
     if there.id == job:
         _keep_body(db, job, wanted)
     return Submitted(there.id, created=there.id == job, same=there.idempotency_hash == wanted.idempotency_hash)
+
+
+def _folder_of(db: Connection, wanted: Submission) -> str:
+    """The folder's name, with a number where another owner has a task of that name in the same place."""
+    for number in count(1):
+        folder = wanted.folder if number == 1 else f"{wanted.folder} ({number})"
+        place = place_of(wanted.destination, folder)
+        insert_new(db, folders, [{"place": place, "owner": wanted.owner}], ["place"])
+        if db.scalar(_WHOSE, {"at": place}) == wanted.owner:
+            break
+    return folder
+
+
+_WHOSE = select(folders.c.owner).where(folders.c.place == bindparam("at"))
 
 
 def _keep_body(db: Connection, job: str, wanted: Submission) -> None:
@@ -227,10 +247,11 @@ def retry(db: Connection, row: AnyRow, now: float) -> dict[str, int]:
         return {"variations": 0, "preparations": 0}
     db.execute(delete(outputs).where(outputs.c.job == row.seq, outputs.c.error.is_not(None)))
     batches = [failed[start : start + RETRIED_AT_ONCE] for start in range(0, len(failed), RETRIED_AT_ONCE)]
+    lane: Lane = "network" if row.remote else "processor"
     queue.put(
         db,
         [
-            queue.unit_row("batch", row.id, {"indexes": indexes}, now, size=len(indexes), allowed=3_600.0)
+            queue.unit_row("batch", row.id, {"indexes": indexes}, now, size=len(indexes), allowed=3_600.0, lane=lane)
             for indexes in batches
         ],
     )

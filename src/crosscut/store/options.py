@@ -18,6 +18,10 @@ class Options:
     """Units of the processor lane that can run at once."""
     window: int = 4
     """Batches kept ready for each job."""
+    senders: int = 2
+    """Batches of a job that are sent to other machines at the same time."""
+    writers: int = 4
+    """Variations of a batch that are written at the same time."""
     batch: int = 0
     """Variations in a batch; 0: as many as are worth a few seconds."""
     admitted: int = 256

@@ -151,7 +151,7 @@ def _rescue(db: Connection, job: AnyRow, grid: Grid, options: Options, now: floa
             reasons[reason] = reasons.get(reason, 0) + 1
     for start in range(0, len(indexes), batches.MOST):
         some = indexes[start : start + batches.MOST]
-        queue.put(db, [batches.row(job.id, some, options, now)])
+        queue.put(db, [batches.row(job, some, options, now)])
     db.execute(_RESCUE, {"at": job.id, "told": json.dumps(reasons)})
 
 

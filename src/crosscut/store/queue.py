@@ -58,12 +58,13 @@ def unit_row(
     size: int = 1,
     not_before: float = 0.0,
     tries: int = 0,
+    lane: Lane | None = None,
 ) -> dict[str, Any]:
-    """A row for `put`; without `key` it is like no other."""
+    """A row for `put`; without `key` it is like no other, without `lane` in that of its kind."""
     return {
         "key": key or secrets.token_hex(16),
         "kind": kind,
-        "lane": LANES[kind],
+        "lane": lane or LANES[kind],
         "job": job,
         "payload": json.dumps(payload),
         "version": VERSION,
@@ -289,7 +290,7 @@ def crashed(db: Connection, row: AnyRow, now: float) -> bool:
         return False
     if row.kind == "batch" and crashes * 2 >= MOST_CRASHES and row.size > 1:
         for index in json.loads(row.payload)["indexes"]:
-            put(db, [unit_row("batch", row.job, {"indexes": [index]}, now, allowed=row.allowed)])
+            put(db, [unit_row("batch", row.job, {"indexes": [index]}, now, allowed=row.allowed, lane=row.lane)])
         db.execute(delete(work).where(work.c.id == row.id))
         return True
     db.execute(_unassigned(now).where(work.c.id == row.id))

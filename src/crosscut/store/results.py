@@ -151,6 +151,7 @@ def _put_back(
                 allowed=options.allowed("batch", payload),
                 not_before=now + pause if pause else 0.0,
                 tries=tries,
+                lane=row.lane,
             )
         ],
     )

@@ -47,6 +47,7 @@ jobs = Table(
     Column("local", Boolean, nullable=False),
     Column("base", Text),
     Column("destination", Text, nullable=False),
+    Column("remote", Boolean, nullable=False, default=False),
     Column("folder", Text, nullable=False),
     Column("place", String(64), nullable=False),
     Column("idempotency_key", String(255)),
@@ -236,6 +237,14 @@ places = Table(
     Column("job", String(32), nullable=False, unique=True),
 )
 """The job that may write into a place."""
+
+folders = Table(
+    "folders",
+    metadata,
+    Column("place", String(64), primary_key=True),
+    Column("owner", String(200), nullable=False),
+)
+"""Whose folder it is, also when all jobs that wrote there are forgotten."""
 
 destinations = Table(
     "destinations",
