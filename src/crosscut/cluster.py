@@ -165,7 +165,9 @@ def open_scheduler(
 
         def executor(_machine: Machine) -> CeleryExecutor:
             def rescale(processors: int) -> None:
-                store.options = replace(store.options, processors=processors, window=2 * processors)
+                store.options = replace(
+                    store.options, processors=processors, window=2 * processors, senders=processors + 1
+                )
 
             return CeleryExecutor(app, _cluster(store), store, log, rescale)
 
