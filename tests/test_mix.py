@@ -14,27 +14,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly  # type: ignore[import-untyped]
 
-from crosscut import aac, mix
+from crosscut import aac, mix, pcm
 from crosscut.blend import MOST_GAIN, Levels, VoiceLevel, plan_levels, samples_in
 from crosscut.loudness import HOP, Signal, decibels, measure, ratio
 from crosscut.media import AAC_FRAME, USUAL_MIX, MixSettings
 from crosscut.mix import SoundtrackPlan, Steps
 from crosscut.pcm import Sound
 from crosscut.sandbox import Limits, Sandbox
-from sounds import RATE, child, speech, tune, write_pcm
+from crosscut.voices.espeak import EspeakVoice
+from sounds import RATE, child, read_pcm, speech, tune, write_pcm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-FILES = ("mix.pcm", "body.m4a", "profile", "before")
+FILES = ("mix.pcm", "body.m4a", "profile")
 TARGET = -14.0
 FADE = RATE // 2
 
 
 def sound_of(signal: Signal) -> Sound:
-    profile = measure(signal)
-    return Sound(profile.samples, profile.loudness, profile.true_peak)
+    return pcm.sound_of(measure(signal), signal.shape[1])
 
 
 def units_of(path: Path) -> list[bytes]:
@@ -105,7 +105,7 @@ class Studio:
 
     def tails(self, lengths: Sequence[int]) -> list[SoundtrackPlan]:
         outputs = [self.folder / f"{self.files[0].name} {samples}.m4a" for samples in lengths]
-        answer = child(mix.render_tails, self.files[:3], outputs, lengths=list(lengths), fade_out=self.fade_out)
+        answer = child(mix.render_tails, self.files, outputs, lengths=list(lengths), fade_out=self.fade_out)
         return [SoundtrackPlan.of(self.files[1], *pair) for pair in zip(outputs, answer["tails"], strict=True)]
 
     def soundtracks(self, lengths: Sequence[int]) -> list[tuple[SoundtrackPlan, Signal]]:
@@ -205,6 +205,25 @@ def test_a_batch_of_different_sounds_comes_out_equally_loud(tmp_path: Path, numb
         for loud, peak in ((loudness(signal), true_peak(signal)), by_ffmpeg(signal)):
             assert loud == pytest.approx(settings.loudness, abs=0.5)
             assert peak <= -1
+
+
+def calm(seconds: float) -> Signal:
+    """Two held triads, a clean sine for each tone, of which the encoder takes next to nothing."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    tones = np.array([(220.0, 277.2, 329.6), (196.0, 246.9, 293.7)])[(time // 2).astype(int) % 2]
+    fade = np.minimum(1, np.minimum(time % 2, 2 - time % 2) / 0.05)
+    return np.tile(0.2 * fade * np.sin(2 * np.pi * tones * time[:, None]).sum(axis=1), (2, 1)).astype(np.float32)
+
+
+def test_what_the_encoder_takes_is_asked_of_more_than_the_beginning(tmp_path: Path) -> None:
+    """It takes nearly 1 LU of this voice's first words."""
+    with Sandbox(("crosscut.voices.espeak",)) as sandbox:
+        espeak = EspeakVoice(sandbox)
+        text = "This voice was spoken offline. Nothing left your machine."
+        espeak.speak(text, espeak.resolve("en-us"), tmp_path / "line")
+    voice = read_pcm(tmp_path / "line", 1)
+    ((_, signal),) = Studio(tmp_path / "studio", calm(20), voice).soundtracks([12 * RATE])
+    assert loudness(signal) == pytest.approx(TARGET, abs=0.5)
 
 
 @pytest.mark.parametrize("music", [tune(9), chords(9, 0.4)], ids=["plucked", "held"])

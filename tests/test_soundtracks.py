@@ -23,7 +23,7 @@ from crosscut.joining import Slot
 from crosscut.loudness import measure, ratio
 from crosscut.media import AAC_FRAME, USUAL_MIX, MixSettings, Seconds
 from crosscut.mix import read_mix
-from crosscut.pcm import Sound
+from crosscut.pcm import sound_of
 from crosscut.soundtracks import Part, Parts, Range, Recipe, Shown, Soundtracks, Spoken
 from crosscut.telemetry import Telemetry
 from crosscut.workshop import Workshop
@@ -80,12 +80,7 @@ class Studio:
         self.sounds = Soundtracks(shop, None, self.of, self.settings, lambda _: Range(RATE, 9 * RATE))
 
     def part(self, name: str, signal: Signal) -> Part:
-        profile = measure(signal)
-        return Part(
-            name,
-            write_pcm(self.folder / name, signal),
-            Sound(profile.samples, profile.loudness, profile.true_peak),
-        )
+        return Part(name, write_pcm(self.folder / name, signal), sound_of(measure(signal), signal.shape[1]))
 
     def of(self, recipe: Recipe) -> Parts:
         return Parts(

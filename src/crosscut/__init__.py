@@ -63,6 +63,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     pcm            decoded sound on disk
     blend          music, voice-overs and clips' own sound -> their sum
     mix            the sum -> soundtrack bodies and tails
+    energies       how loud the sum will be, from what its parts measure              pure
     levelling      the sum -> one body at its target
     seams          two bodies -> the access units between them
     voices         Voice protocol; espeak, piper, elevenlabs

@@ -250,7 +250,7 @@ def mixed(files: Sequence[BinaryIO], levels: Levels) -> Callable[[int, int], Sig
     said = [voice.speech for voice, _ in voices] if ducks else []
     fronts = said + [Speech.throughout(clip.begin, clip.end) for clip, _ in clips]
     ducked = Ducking(together(fronts), depth) if music and fronts and depth else None
-    makes_room = [_ducked_clip(clip, level, said) for clip, level in clips]
+    makes_room = [ducked_under(said, level.gain - level.under, clip.begin, clip.end) for clip, level in clips]
 
     @lru_cache(maxsize=REMEMBERED)
     def read(start: int, stop: int) -> Signal:
@@ -270,9 +270,9 @@ def mixed(files: Sequence[BinaryIO], levels: Levels) -> Callable[[int, int], Sig
     return read
 
 
-def _ducked_clip(clip: _Once, level: ClipLevel, said: Sequence[Speech]) -> Ducking | None:
-    """By what is said while it is heard, and nothing else: so its sound is the same beside any neighbours."""
-    if not said or level.gain == level.under:
+def ducked_under(said: Sequence[Speech], depth: float, start: int, stop: int) -> Ducking | None:
+    """By what is said while a clip is heard, and nothing else: so its sound is the same beside any neighbours."""
+    if not said or not depth:
         return None
-    heard = together(said).within(clip.begin, clip.end)
-    return Ducking(heard, level.gain - level.under) if heard.cells.any() else None
+    heard = together(said).within(start, stop)
+    return Ducking(heard, depth) if heard.cells.any() else None

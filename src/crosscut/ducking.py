@@ -126,7 +126,11 @@ class Ducking:
 
     def gain(self, start: int, stop: int) -> Decibels:
         """For each sample of this part of the soundtrack, in dB."""
-        return np.asarray(np.interp(np.arange(start, stop), self._places, self._values))
+        return self.at(np.arange(start, stop))
+
+    def at(self, places: NDArray[np.integer] | NDArray[np.floating]) -> Decibels:
+        """At these samples of the soundtrack, in dB."""
+        return np.asarray(np.interp(places, self._places, self._values))
 
 
 def _left_behind(down: Decibels, slope: float) -> Decibels:

@@ -18,6 +18,7 @@ import numpy as np
 from crosscut import aac, blend
 from crosscut.artifacts import artifact_key, whole
 from crosscut.blend import EDGE, Heard
+from crosscut.energies import foretold
 from crosscut.loudness import HOP, decibels, loudness_of
 from crosscut.media import AAC_FRAME, AUDIO_RATE
 from crosscut.mix import MARGIN, NEAR, TRUE_PEAK, fade_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from crosscut.workshop import Workshop
 
 BODY_FILES = (".pcm", ".m4a", ".profile")
-"""The limited mix, its AAC, and two profiles: what it is, and what its parts are as they came."""
+"""The limited mix, its AAC, and what it is over time."""
 
 SEAM_FILES = (".m4a", ".profile", ".json")
 WHOLE_FILES = (".m4a", ".json")
@@ -49,6 +50,9 @@ EXACT = 0.05
 
 AROUND = 0.05
 """LU that joins and the fade-out take away from a soundtrack, beside its bodies, more often than not."""
+
+SQUEEZED = 0.3
+"""LU that the limiter takes from the peaks of a voice-over, more often than not; of other sound it takes little."""
 
 MISSED = 0.4
 """LU from the target at which a soundtrack is made as a whole instead: half a LU is promised, by any meter."""
@@ -137,7 +141,6 @@ class _Body:
     frames: int
     heard: Signal
     """Energy and peak of each frame."""
-    before: Signal
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,11 +168,12 @@ class Joiner:
         """The soundtrack of that length."""
         fade = fade_of(blend.samples_in(self._settings.fade_out), samples)
         placed = slots_of(recipe, parts, samples, fade)
-        found = self._spliced(placed, samples, fade) if placed else None
         levels, present = self._levels(recipe, parts)
+        before = foretold(levels.as_they_came, [part.sound for part in present], samples, 0)
+        found = self._spliced(placed, samples, fade, before) if placed else None
         if found is not None and self._suits(found, levels):
             return found
-        return self._whole(levels, present, samples, fade)
+        return self._whole(levels, present, samples, fade, before)
 
     def _suits(self, mixed: Mixed, levels: blend.Levels) -> bool:
         """Whether it is as loud as it should be, or could not be louder."""
@@ -189,10 +193,10 @@ class Joiner:
         music = [parts.music] if parts.music else []
         return levels, [*music, *parts.voices, *(clip for clip, _ in heard)]
 
-    def _spliced(self, placed: Sequence[Placed], samples: int, fade: int) -> Mixed | None:
+    def _spliced(self, placed: Sequence[Placed], samples: int, fade: int, before: float | None) -> Mixed | None:
         """None where two bodies cannot be met, or a slot is too short for both of its seams."""
         runs: list[AudioRun] = []
-        heard, before = [], []
+        heard = []
         position = 0
         for each, following in zip(placed, [*placed[1:], None], strict=True):
             body = self._bodies.get(each.slot)
@@ -203,7 +207,6 @@ class Joiner:
             runs.append(AudioRun(seam.path, seam.track, seam.place.skip, seam.place.count))
             lead = max(seam.place.lead, position)
             heard += [_cut(body.heard, position, lead), seam.heard[:, lead - seam.place.lead :]]
-            before.append(_cut(body.before, 0, each.frames))
             position = seam.place.reach + 1
         surplus = sum(run.count for run in runs) - aac.frames(samples)
         runs[-1] = replace(runs[-1], count=runs[-1].count - surplus)
@@ -212,7 +215,7 @@ class Joiner:
             Soundtrack(tuple(run for run in runs if run.count), aac.PRIMING, samples),
             loudness_of(energy, AAC_FRAME, samples),
             decibels(float(peak.max())),
-            loudness_of(np.concatenate(before, axis=1)[0], AAC_FRAME, samples),
+            before,
         )
 
     def _units(self, body: _Body, first: int, stop: int) -> list[AudioRun]:
@@ -242,12 +245,12 @@ class Joiner:
 
         def make(paths: Mapping[str, Path]) -> None:
             outputs = [paths[suffix] for suffix in BODY_FILES]
-            self._levelled(slot.parts, outputs, samples, wanted)
+            self._levelled(levels, slot.parts, outputs, samples, wanted)
 
         def read(files: Mapping[str, Path]) -> _Body:
             whole(files[".pcm"], samples * STEREO // 2)
-            values = np.frombuffer(files[".profile"].read_bytes(), "<f4").reshape(4, -1)[:, : slot.frames]
-            return _Body(key, files, read_track(files[".m4a"], "audio"), slot.frames, values[:2], values[2:3])
+            values = np.frombuffer(files[".profile"].read_bytes(), "<f4").reshape(2, -1)[:, : slot.frames]
+            return _Body(key, files, read_track(files[".m4a"], "audio"), slot.frames, values)
 
         return self.workshop.piece(key, BODY_FILES, make, read)
 
@@ -280,7 +283,9 @@ class Joiner:
 
         return self.workshop.piece(key, SEAM_FILES, make, read)
 
-    def _whole(self, levels: blend.Levels, parts: Sequence[Part], samples: int, fade: int) -> Mixed:
+    def _whole(
+        self, levels: blend.Levels, parts: Sequence[Part], samples: int, fade: int, before: float | None
+    ) -> Mixed:
         wanted = {
             "levels": levels.arguments(),
             "samples": samples,
@@ -294,7 +299,7 @@ class Joiner:
 
         def make(paths: Mapping[str, Path]) -> None:
             scratch = [self.workshop.lease.scratch(suffix) for suffix in (".pcm", ".profile")]
-            answer = self._levelled(parts, [scratch[0], paths[".m4a"], scratch[1]], samples, wanted)
+            answer = self._levelled(levels, parts, [scratch[0], paths[".m4a"], scratch[1]], samples, wanted)
             paths[".json"].write_text(json.dumps(answer))
             for path in scratch:
                 path.unlink()
@@ -302,19 +307,29 @@ class Joiner:
         def read(paths: Mapping[str, Path]) -> Mixed:
             track = read_track(paths[".m4a"], "audio")
             run = AudioRun(paths[".m4a"], track, 0, aac.frames(samples))
-            return Mixed(Soundtrack((run,), aac.PRIMING, samples), **json.loads(paths[".json"].read_bytes()))
+            told = json.loads(paths[".json"].read_bytes())
+            return Mixed(Soundtrack((run,), aac.PRIMING, samples), **told, before=before)
 
         return self.workshop.piece(key, WHOLE_FILES, make, read)
 
     def _levelled(
-        self, parts: Sequence[Part], outputs: Sequence[Path], samples: int, wanted: Mapping[str, Any]
+        self,
+        levels: blend.Levels,
+        parts: Sequence[Part],
+        outputs: Sequence[Path],
+        samples: int,
+        wanted: Mapping[str, Any],
     ) -> dict[str, Any]:
+        """What the parts measure tells the gain that is tried first: it mostly comes close."""
+        loud = foretold(levels, [part.sound for part in parts], samples, wanted["fade_out"])
+        goal = None if wanted["target"] is None else wanted["target"] + SQUEEZED * bool(levels.voices)
         with self.workshop.telemetry.timed("mix", seconds_long=samples / AUDIO_RATE):
             answer: dict[str, Any] = self.workshop.run(
                 "crosscut.levelling:render_levelled",
                 inputs=[part.pcm for part in parts],
                 outputs=outputs,
                 media_seconds=samples / AUDIO_RATE,
+                first=0.0 if loud is None or goal is None else round(goal - loud, 1),
                 **wanted,
             )
         return answer

@@ -18,7 +18,6 @@ from crosscut.mix import (
     MOST_AT_ONCE,
     MOST_ENCODES,
     WORTH,
-    as_they_came,
     ceilings,
     encode_mix,
     lower,
@@ -36,7 +35,7 @@ CLOSE = 0.2
 """LU from the target at which the limited mix is left as it is: the encoder changes about as much."""
 MOST_LIMITED = 8
 """Gains tried before anything is encoded."""
-MOST_CORRECTED = 4
+MOST_CORRECTED = 6
 """Encodings after which the gain is changed; those that are left are for peaks."""
 
 
@@ -46,22 +45,22 @@ def render_levelled(
     levels: Mapping[str, Any],
     samples: int,
     fade_out: int,
+    first: float,
     target: float | None,
     near: float,
     peak: float,
     hop: int,
 ) -> dict[str, Any]:
-    """Child: the parts there are -> limited mix (interleaved s16), its AAC in MP4, its `Profile` and that of the parts.
+    """Child: the parts there are -> limited mix (interleaved s16), its AAC in MP4, its `Profile`, a value for each hop.
 
-    `target` is in LUFS (None: as loud as it happens to be), `near` the LU from it that are not worth a second encoding,
-    `peak` the most dBTP, `fade_out` and `hop` are in samples. The two profiles, with a value for each hop, follow each
-    other in the third file. Answers `loudness`, `true_peak` and `before`.
+    `target` is in LUFS (None: as loud as it happens to be), `first` the gain in dB that is tried first, `near` the LU
+    from the target that are not worth a second encoding, `peak` the most dBTP, `fade_out` and `hop` are in samples.
+    Answers `loudness` and `true_peak`.
     """
     mix, body, stored = job.outputs
     wanted = Levels.of(levels)
     desk = _Desk(mixed(job.inputs, wanted), samples, fade_out, hop, mix, ceilings(samples))
-    before = as_they_came(job.inputs, wanted, samples, hop)
-    step = 0.0 if target is None else desk.step(target, min(near, CLOSE), wanted.highest)
+    step = 0.0 if target is None else desk.step(target, first, min(near, CLOSE), wanted.highest)
     if desk.standing != step:
         desk.limit(step)
     for attempt in range(MOST_ENCODES):
@@ -75,12 +74,8 @@ def render_levelled(
         elif not too_high:
             break
         desk.limit(step)
-    stored.write(heard.to_bytes() + before.to_bytes())
-    return {
-        "loudness": loudness,
-        "true_peak": heard.true_peak,
-        "before": loudness_of(before.energy, hop, samples),
-    }
+    stored.write(heard.to_bytes())
+    return {"loudness": loudness, "true_peak": heard.true_peak}
 
 
 @dataclass
@@ -103,13 +98,10 @@ class _Desk:
         self.standing = step
         return loudness_of(meter.finish().energy, self.hop, self.samples)
 
-    def step(self, target: float, near: float, highest: float) -> float:
-        """The gain that comes `near` to `target`, or as near as is worth it; at most `highest`.
-
-        The parts were levelled one by one, so none is what mostly comes close.
-        """
-        best, error, change = 0.0, np.inf, 0.0
-        step = 0.0
+    def step(self, target: float, first: float, near: float, highest: float) -> float:
+        """The gain that comes `near` to `target`, or as near as is worth it; at most `highest`."""
+        step = float(np.clip(first, LEAST_STEP, highest))
+        best, error, change = step, np.inf, 0.0
         for _ in range(MOST_LIMITED):
             heard = self.limit(step)
             left = 0.0 if heard is None else target - heard

@@ -136,9 +136,9 @@ def measure_mix(
     def missed(step: float) -> NDArray[np.float64]:
         free = plain.true_peak + step <= CEILING
         energy = plain.energy * 10 ** (step / 10) if free else profile(step, CEILING).energy
-        return goal - _loudness_of(energy, lengths, fade_out)
+        return goal - faded_loudness(energy, lengths, fade_out)
 
-    best = _best_steps(missed, goal - _loudness_of(plain.energy, lengths, fade_out), wanted.highest)
+    best = _best_steps(missed, goal - faded_loudness(plain.energy, lengths, fade_out), wanted.highest)
     changes = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist()]
     return {"steps": [[int(lengths[index]), float(best[index])] for index in changes]}
 
@@ -190,7 +190,7 @@ def _lengths(shortest: int, longest: int) -> NDArray[np.int64]:
     return np.asarray(lengths[(lengths >= low) & (lengths <= high)])
 
 
-def _loudness_of(energy: NDArray[np.floating], lengths: NDArray[np.int64], fade_out: int) -> NDArray[np.float64]:
+def faded_loudness(energy: NDArray[np.floating], lengths: NDArray[np.int64], fade_out: int) -> NDArray[np.float64]:
     """Of each length, faded out at its end; NaN where silent."""
     found = np.full(len(lengths), np.nan)
     for index, hops in enumerate(lengths.tolist()):
@@ -217,13 +217,12 @@ def _faded_energy(fade: int) -> NDArray[np.float64]:
 
 
 def render_body(job: Job, *, levels: Mapping[str, Any], samples: int, step: float) -> dict[str, Any]:
-    """Child: the music and voice-overs there are -> limited mix (interleaved s16), its AAC in MP4, its `Profile`, and
-    that of the parts as they came.
+    """Child: the music and voice-overs there are -> limited mix (interleaved s16), its AAC in MP4, its `Profile`.
 
     Where a decoded true peak is too high, the limiter's ceiling is lowered there and all is encoded again. Answers
     `loudness`, `true_peak`, `samples` and `frames`.
     """
-    mix, body, stored, before = job.outputs
+    mix, body, stored = job.outputs
     wanted = Levels.of(levels)
     read = mixed(job.inputs, wanted)
     ceiling = ceilings(samples)
@@ -233,7 +232,6 @@ def render_body(job: Job, *, levels: Mapping[str, Any], samples: int, step: floa
         if not lower(ceiling, profile, HOP, TRUE_PEAK - MARGIN):
             break
     stored.write(profile.to_bytes())
-    before.write(as_they_came(job.inputs, wanted, samples, HOP).to_bytes())
     return {
         "loudness": profile.loudness,
         "true_peak": profile.true_peak,
@@ -256,15 +254,6 @@ def lower(ceiling: NDArray[np.float64], heard: Profile, hop: int, most: float) -
         np.maximum.at(lowered, np.minimum(border // HOP, len(ceiling) - 1), excess[over] + MARGIN)
     ceiling -= sliding_window_view(np.pad(lowered, 1), 3).max(axis=1)
     return bool(len(over))
-
-
-def as_they_came(files: Sequence[BinaryIO], levels: Levels, samples: int, hop: int) -> Profile:
-    """Of the parts, each as loud as it is, simply summed."""
-    meter = Meter(between=False, hop=hop)
-    read = mixed(files, levels.as_they_came)
-    for start in range(0, samples, CHUNK):
-        meter.push(read(start, min(start + CHUNK, samples)))
-    return meter.finish()
 
 
 def write_mix(pieces: Iterable[Signal], mix: BinaryIO) -> None:

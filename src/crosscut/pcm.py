@@ -5,6 +5,7 @@ Interleaved float32, little endian, 48 kHz, one or two channels; nothing before 
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import chain, groupby
@@ -16,7 +17,7 @@ from av.filter import Graph
 
 from crosscut import decode
 from crosscut.errors import MixError
-from crosscut.loudness import BLOCK_HOPS, CHUNK, HOP, Meter, Signal, ratio
+from crosscut.loudness import BLOCK_HOPS, CHUNK, HOP, Meter, Profile, Signal, ratio
 from crosscut.media import AUDIO_RATE
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from av.audio.frame import AudioFrame
     from av.frame import Frame
+    from numpy.typing import NDArray
 
     from crosscut.sandbox import Job
 
@@ -42,11 +44,19 @@ FASTEST = Fraction(5, 4)
 
 @dataclass(frozen=True)
 class Sound:
-    """A PCM file: `loudness` in LUFS (None: silent), `true_peak` in dBTP."""
+    """A PCM file: `loudness` in LUFS (None: silent), `true_peak` in dBTP.
+
+    `energy` has the K-weighted mean square of every hop as base64 of float32; where it ends is silence.
+    """
 
     samples: int
     loudness: float | None
     true_peak: float
+    energy: str = ""
+
+    @property
+    def hops(self) -> NDArray[np.float32]:
+        return np.frombuffer(base64.b64decode(self.energy), "<f4")
 
 
 def count(pcm: BinaryIO, channels: int) -> int:
@@ -211,7 +221,13 @@ def _measured(pcm: BinaryIO, channels: int) -> Sound:
         meter.push(read(pcm, channels, start, start + CHUNK))
     meter.push(np.zeros((channels, max(BLOCK_HOPS * HOP - samples, 0)), np.float32))
     profile = meter.finish()
-    return Sound(samples, profile.loudness, profile.true_peak)
+    return sound_of(profile, samples)
+
+
+def sound_of(profile: Profile, samples: int) -> Sound:
+    """What `profile` tells of the first `samples`, behind which it heard silence."""
+    energy = profile.energy[: -(-samples // HOP)].astype("<f4").tobytes()
+    return Sound(samples, profile.loudness, profile.true_peak, base64.b64encode(energy).decode())
 
 
 def _trim(pcm: BinaryIO, channels: int, *, keep_start: bool) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from crosscut.splice import Soundtrack
     from crosscut.workshop import Material, Workshop
 
-VERSION = 5
+VERSION = 6
 """Part of every name of sound: raise it when the sound of a mix changes."""
 
 PART_FILES = (".pcm", ".json")
@@ -102,7 +102,7 @@ class Parts:
 class Mixed:
     """A soundtrack and what a meter says of it after decoding (LUFS, None: silent; dBTP).
 
-    `before` is the loudness of its parts as they came, simply summed.
+    `before` is the loudness of its parts as they came, their energies added up.
     """
 
     soundtrack: Soundtrack

@@ -34,7 +34,7 @@ COLUMNS = (
 """Keys of a manifest row. Durations and holds are seconds, loudness is LUFS, true peak dBTP; null where absent.
 
 `captions` is the file of the captions beside the video. `loudness_before` is that of music, voice-over and kept clip
-sound as they came, simply added up. `link` opens the video in a browser.
+sound as they came, their energies added up. `link` opens the video in a browser.
 """
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from crosscut import blend, mix
 from crosscut.artifacts import artifact_key, whole
+from crosscut.energies import Energies, energies
 from crosscut.errors import ProbeError, StorageError
 from crosscut.joining import Joiner
 from crosscut.loudness import HOP, Profile, integrated
@@ -60,8 +61,8 @@ __all__ = [
     "samples_of",
 ]
 
-BODY_FILES = (".pcm", ".m4a", ".profile", ".before")
-"""The limited mix, its AAC, its loudness over time, and that of its parts as they came."""
+BODY_FILES = (".pcm", ".m4a", ".profile")
+"""The limited mix, its AAC, and its loudness over time."""
 
 TAILS_AT_ONCE = 32
 """One child process makes so many, bounded by the files it may hold open."""
@@ -78,7 +79,8 @@ class Body:
     key: str
     files: Mapping[str, Path]
     track: Track
-    before: Profile
+    before: Energies
+    """Of its parts as they came."""
 
 
 class Soundtracks:
@@ -154,17 +156,16 @@ class Soundtracks:
         self._bodies.forget_errors()
         self._joiner.forget_errors()
 
-    def _inputs(self, recipe: Recipe) -> tuple[blend.Levels, list[Path], list[str]]:
+    def _inputs(self, recipe: Recipe) -> tuple[blend.Levels, list[Part]]:
         parts = self._part(recipe)
         voices = [(part.sound, spoken.start) for part, spoken in zip(parts.voices, recipe.voices, strict=True)]
         levels = blend.plan_levels(parts.music.sound if parts.music else None, voices, settings=self._settings)
-        present = [*([parts.music] if parts.music else []), *parts.voices]
-        return levels, [part.pcm for part in present], [part.key for part in present]
+        return levels, [*([parts.music] if parts.music else []), *parts.voices]
 
     def _measure(self, recipe: Recipe) -> mix.Steps:
         if self._settings.loudness is None:
             return mix.AS_IT_IS
-        levels, inputs, keys = self._inputs(recipe)
+        levels, parts = self._inputs(recipe)
         span = self._spans(recipe)
         wanted: dict[str, Any] = {
             "levels": levels.arguments(),
@@ -173,27 +174,30 @@ class Soundtracks:
             "shortest": span.shortest,
             "longest": span.longest,
         }
-        key = artifact_key("steps", parts=keys, version=VERSION, **wanted)
+        key = artifact_key("steps", parts=[part.key for part in parts], version=VERSION, **wanted)
         return mix.Steps.of(
             self._workshop.piece_json(
                 key,
                 lambda: self._workshop.run(
-                    "crosscut.mix:measure_mix", inputs=inputs, media_seconds=span.longest / AUDIO_RATE, **wanted
+                    "crosscut.mix:measure_mix",
+                    inputs=[part.pcm for part in parts],
+                    media_seconds=span.longest / AUDIO_RATE,
+                    **wanted,
                 ),
             )
         )
 
     def _body(self, recipe_step: tuple[Recipe, float]) -> Body:
         recipe, step = recipe_step
-        levels, inputs, keys = self._inputs(recipe)
+        levels, parts = self._inputs(recipe)
         wanted: dict[str, Any] = {"levels": levels.arguments(), "samples": self._spans(recipe).longest, "step": step}
-        key = artifact_key("body", parts=keys, version=VERSION, **wanted)
+        key = artifact_key("body", parts=[part.key for part in parts], version=VERSION, **wanted)
 
         def make(paths: Mapping[str, Path]) -> None:
             with self._workshop.telemetry.timed("mix", music=recipe.music, step=step):
                 self._workshop.run(
                     "crosscut.mix:render_body",
-                    inputs=inputs,
+                    inputs=[part.pcm for part in parts],
                     outputs=[paths[suffix] for suffix in BODY_FILES],
                     media_seconds=wanted["samples"] / AUDIO_RATE,
                     **wanted,
@@ -203,7 +207,7 @@ class Soundtracks:
             samples = wanted["samples"]
             whole(files[".pcm"], samples * STEREO // 2)
             Profile.from_bytes(files[".profile"].read_bytes(), samples)
-            before = Profile.from_bytes(files[".before"].read_bytes(), samples)
+            before = energies(levels.as_they_came, [part.sound for part in parts], samples)
             return Body(key, files, read_track(files[".m4a"], "audio"), before)
 
         return self._workshop.piece(key, BODY_FILES, make, read)
@@ -251,7 +255,7 @@ class Soundtracks:
         with self._workshop.telemetry.timed("tail", count=len(lengths)):
             answer = self._workshop.run(
                 "crosscut.mix:render_tails",
-                inputs=[body.files[suffix] for suffix in BODY_FILES[:3]],
+                inputs=[body.files[suffix] for suffix in BODY_FILES],
                 outputs=scratch,
                 media_seconds=len(lengths),
                 lengths=list(lengths),
@@ -272,5 +276,5 @@ def _mixed(body: Body, path: Path, facts: Mapping[str, Any]) -> Mixed:
         AudioRun(tail.tail, read_track(tail.tail, "audio"), tail.tail_skip, tail.tail_frames),
     )
     soundtrack = Soundtrack(tuple(run for run in runs if run.count), tail.priming, tail.samples)
-    before = integrated(body.before.energy[: tail.samples // HOP])
+    before = integrated(body.before[: tail.samples // HOP])
     return Mixed(soundtrack, tail.loudness, tail.true_peak, before)

@@ -17,6 +17,7 @@ from crosscut.pcm import Sound
 from crosscut.plan import SpokenLine
 from crosscut.plandoc import Voiced
 from crosscut.soundtracks import PART_FILES, Part
+from crosscut.soundtracks import VERSION as SOUND_VERSION
 from crosscut.voices import Word
 from crosscut.workshop import Once
 
@@ -102,11 +103,11 @@ def voice_part(line: Line, voiced: Voiced, speed: Fraction, workshop: Workshop) 
     said = say(line, workshop, voiced)
     if speed == 1:
         sound = workshop.piece_json(
-            artifact_key("speech-sound", speech=voiced.key),
+            artifact_key("speech-sound", speech=voiced.key, version=SOUND_VERSION),
             lambda: workshop.run("crosscut.pcm:measure_speech", inputs=[said.pcm], media_seconds=float(said.seconds)),
         )
         return Part(voiced.key, said.pcm, Sound(**sound))
-    key = artifact_key("speech-fast", speech=voiced.key, speed=speed)
+    key = artifact_key("speech-fast", speech=voiced.key, speed=speed, version=SOUND_VERSION)
 
     def make(paths: Mapping[str, Path]) -> None:
         answer = workshop.run("crosscut.pcm:stretch", inputs=[said.pcm], outputs=[paths[".pcm"]], factor=float(speed))
