@@ -43,11 +43,12 @@ ANSWERS = {
     "401": (401, "AuthenticationRequired"),
     "403": (403, "AccessDenied"),
     "429": (429, "SlowDown"),
+    "quota": (403, "QuotaExceeded"),
     "500": (500, "InternalError"),
     "503": (503, "ServiceUnavailable"),
 }
-"""Faults that are answered before anything is done; `hangup` and `lost` close the connection, before and after;
-`damage` stores other bytes, `forget` loses the upload."""
+"""Faults that are answered before anything is done; `hangup` and `lost` close the connection, before and after, `hang`
+at the end; `damage` stores other bytes, `forget` loses the upload."""
 
 SIGNED_AT = re.compile(r"\d{8}T\d{6}Z")
 
@@ -105,6 +106,7 @@ class Emulator:
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
+        self.closing = threading.Event()
         self.generation = 0
         self.chance = random.Random(self.seed)
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -117,6 +119,7 @@ class Emulator:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self.closing.set()
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
@@ -191,7 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.place = (unquote(bucket), unquote(key))
         operation = self.operation()
         fault = self.emulator.fault(operation)
-        if fault == "hangup":
+        if fault == "hang":
+            self.emulator.closing.wait(60)
+        if fault in ("hang", "hangup"):
             self.close_connection = True
             return
         try:

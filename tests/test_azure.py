@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -43,6 +44,24 @@ class TestAzure(DestinationContract):
 
     def names(self, folder):
         return self.emulator.names(f"some where/{folder}/")
+
+    def wrong(self, destination):
+        options = replace(destination._options, azure_key=base64.b64encode(b"another key").decode())
+        return ObjectStoreDestination("az://videos/some where", options, destination._locks, {})
+
+    @contextlib.contextmanager
+    def full(self):
+        self.emulator.script = [("block", "quota")]
+        yield
+
+    def stumble(self):
+        self.emulator.script = [("put", "503")]
+
+    def stall(self):
+        self.emulator.script = [("put", "hang"), ("block", "hang")]
+
+    def begun(self):
+        return len(self.emulator.script) < 2
 
 
 def test_what_arrives_says_what_it_is(emulator, azure):

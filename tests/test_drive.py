@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -94,6 +95,7 @@ class TestDrive(DestinationContract):
     @pytest.fixture(params=["consent", "shared drive"])
     def destination(self, request, opened, emulator, tmp_path):
         self.emulator = emulator
+        self.opened = opened
         if request.param == "consent":
             return DriveDestination("drive:", opened())
         drive = emulator.make_drive(**{ROBOT: "fileOrganizer"})
@@ -106,6 +108,26 @@ class TestDrive(DestinationContract):
 
     def names(self, folder):
         return sorted(there(self.emulator, folder))
+
+    def wrong(self, destination):
+        del destination
+        self.emulator.refresh_error = "invalid_grant"
+        return DriveDestination("drive:", self.opened())
+
+    @contextlib.contextmanager
+    def full(self):
+        self.emulator.faults = [Fault("quota", path="uploadType=resumable", times=9)]
+        yield
+        self.emulator.faults = []
+
+    def stumble(self):
+        self.emulator.faults = [Fault("503", path="uploadType=resumable")]
+
+    def stall(self):
+        self.emulator.faults = [Fault("hang", content_range="bytes 0-")]
+
+    def begun(self):
+        return any(fault.times == 0 for fault in self.emulator.faults)
 
 
 WHERE = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from crosscut.errors import DeliverError, StorageError
 
 class TestFolder(DestinationContract):
     LINKS = False
+    STALLED = 1 << 40
 
     @pytest.fixture
     def destination(self, tmp_path):
@@ -29,6 +32,29 @@ class TestFolder(DestinationContract):
 
     def names(self, folder):
         return sorted(path.name for path in (self.root / folder).iterdir() if not path.name.startswith("."))
+
+    def wrong(self, destination):
+        del destination
+        self.root.write_text("in the way")
+        return FolderDestination(self.root)
+
+    @contextlib.contextmanager
+    def full(self):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    def stumble(self):
+        """A disk heals nothing."""
+
+    def stall(self):
+        """Nothing stalls here, but what is large takes a while."""
+
+    def begun(self):
+        return any(self.root.rglob(".partial-*"))
 
 
 def leave_half(tmp_path):
@@ -76,7 +102,7 @@ from pathlib import Path
 from crosscut.destinations.folder import FolderDestination
 
 class Endless:
-    def copy_to(self, out):
+    def copy_to(self, out, check):
         os.write(out, b"x")
         threading.Event().wait()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -28,6 +29,7 @@ from crosscut.destinations.signing import BucketSigner
 from crosscut.errors import DeliverError, FetchError, RequestError, StorageError
 from crosscut.links import ObjectName
 from crosscut.virtual import Extent, VirtualFile
+from faulty_proxy import Proxy
 from gcs_emulator import Emulator
 
 SECRET = "wJalrXUtnFEMI-the-secret"
@@ -71,6 +73,25 @@ class TestGcs(DestinationContract):
     def names(self, folder):
         return self.emulator.names(f"some where/{folder}/")
 
+    def wrong(self, destination):
+        with Emulator() as other:
+            destination_in(other, destination._locks.parent)
+        return destination
+
+    @contextlib.contextmanager
+    def full(self):
+        self.emulator.script = [("part", "quota")]
+        yield
+
+    def stumble(self):
+        self.emulator.script = [("put", "503")]
+
+    def stall(self):
+        self.emulator.script = [("put", "hang"), ("part", "hang")]
+
+    def begun(self):
+        return len(self.emulator.script) < 2
+
 
 @pytest.fixture(scope="module")
 def moto():
@@ -93,6 +114,12 @@ threading.Event().wait()
 
 
 @pytest.fixture
+def faulty(moto):
+    with Proxy(moto) as proxy:
+        yield proxy
+
+
+@pytest.fixture
 def s3_options(moto):
     urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST")).close()
     urllib.request.urlopen(urllib.request.Request(f"{moto}/my-bucket", method="PUT")).close()
@@ -101,9 +128,30 @@ def s3_options(moto):
 
 class TestS3(DestinationContract):
     @pytest.fixture
-    def destination(self, s3_options, tmp_path):
+    def destination(self, s3_options, faulty, tmp_path):
         self.store = connect(Bucket("s3", "my-bucket"), s3_options, {})
-        return ObjectStoreDestination("s3://my-bucket/videos/", s3_options, tmp_path / "locks", {})
+        self.faulty = faulty
+        options = replace(s3_options, s3_endpoint=faulty.url)
+        return ObjectStoreDestination("s3://my-bucket/videos/", options, tmp_path / "locks", {})
+
+    def wrong(self, destination):
+        self.faulty.script = [("GET", "unsigned")]
+        return destination
+
+    @contextlib.contextmanager
+    def full(self):
+        self.faulty.script = [("PUT", "full")] * 3
+        yield
+        self.faulty.script = []
+
+    def stumble(self):
+        self.faulty.script = [("PUT", "503")]
+
+    def stall(self):
+        self.faulty.script = [("PUT", "hang")]
+
+    def begun(self):
+        return not self.faulty.script
 
     def read(self, folder, name):
         try:
@@ -115,6 +163,24 @@ class TestS3(DestinationContract):
         prefix = f"videos/{folder}"
         found = [entry["path"] for page in obstore.list(self.store, prefix=prefix) for entry in page]
         return sorted(path.removeprefix(f"{prefix}/") for path in found)
+
+
+def test_every_file_arrives_once_in_s3_through_faults(s3_options, faulty, tmp_path):
+    faulty.rate = 0.1
+    large = filled(PART * 2 + 1, tmp_path)
+    files = {f"{number}.mp4": virtual(bytes([number % 251]) * (number * 97)) for number in range(60)}
+    files |= {"large.mp4": large}
+    options = replace(s3_options, s3_endpoint=faulty.url)
+    with (
+        ObjectStoreDestination("s3://my-bucket", options, tmp_path, {}).open("task") as delivery,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        list(pool.map(lambda name: delivery.put(name, files[name]), files))
+    store = connect(Bucket("s3", "my-bucket"), s3_options, {})
+    there = {entry["path"].removeprefix("task/") for page in obstore.list(store, prefix="task") for entry in page}
+    assert there == set(files)
+    for name, file in files.items():
+        assert bytes(obstore.get(store, f"task/{name}").bytes()) == file.read_range(0, len(file))
 
 
 def test_what_arrives_says_what_it_is(emulator, gcs):

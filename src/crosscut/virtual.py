@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, BinaryIO
 from crosscut.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 BLOCK = 1 << 20
 """Bytes read at a time."""
+STRETCH = 64 << 20
+"""Bytes that the kernel copies at a time."""
 
 _REFUSED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
 """What the kernel says when it will not copy between two descriptors itself (EBADF: opened for appending)."""
@@ -32,6 +34,10 @@ class Extent:
     source: Path | bytes
     offset: int
     length: int
+
+
+def _nothing() -> None:
+    pass
 
 
 class VirtualFile:
@@ -95,17 +101,21 @@ class VirtualFile:
         except FileNotFoundError:
             return False
 
-    def copy_to(self, out: BinaryIO | int) -> None:
-        """Write everything where `out` stands; inside the kernel where `out` is, or has, a file descriptor."""
+    def copy_to(self, out: BinaryIO | int, check: Callable[[], None] = _nothing) -> None:
+        """Write everything where `out` stands; inside the kernel where `out` is, or has, a file descriptor.
+
+        `check` is called again and again, and raises to end it.
+        """
         descriptor = out if isinstance(out, int) else _descriptor(out)
         if descriptor is None:
             assert not isinstance(out, int)
             for block in self.blocks():
+                check()
                 out.write(block)
             return
         with _Sources() as sources:
             for extent in self._extents:
-                sources.copy(extent, descriptor)
+                sources.copy(extent, descriptor, check)
 
 
 class _Sources(ExitStack):
@@ -127,14 +137,16 @@ class _Sources(ExitStack):
             data += more
         return data
 
-    def copy(self, extent: Extent, out: int) -> None:
+    def copy(self, extent: Extent, out: int, check: Callable[[], None]) -> None:
         offset, end = extent.offset, extent.offset + extent.length
         while not isinstance(extent.source, bytes) and offset < end:
-            copied = _kernel_copy(self._descriptor(extent.source), out, offset, end - offset)
+            check()
+            copied = _kernel_copy(self._descriptor(extent.source), out, offset, min(end - offset, STRETCH))
             if copied == 0:
                 break
             offset += copied
         while offset < end:
+            check()
             block = memoryview(self.read(extent.source, offset, min(BLOCK, end - offset)))
             offset += len(block)
             while block:

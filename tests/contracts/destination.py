@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from crosscut.destinations import EVERYONE
 from crosscut.errors import DeliverError, StorageError
+from crosscut.studio import END_ALL
 from crosscut.virtual import Extent, VirtualFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LARGE = 20 << 20
 """Bytes: more than any destination sends in one piece."""
@@ -28,9 +35,15 @@ def numbered(size: int) -> bytes:
     return b"".join(number.to_bytes(8) for number in range(size // 8 + 1))[:size]
 
 
+class CalledOffError(Exception):
+    pass
+
+
 class DestinationContract:
     LINKS = True
     """Whether links to files can be signed."""
+    STALLED = LARGE
+    """Bytes of a file that is still on its way when somebody looks, after `stall`."""
 
     @pytest.fixture
     def destination(self):
@@ -42,6 +55,28 @@ class DestinationContract:
 
     def names(self, folder):
         """Every file a user would see in the folder."""
+        raise NotImplementedError
+
+    def wrong(self, destination):
+        """A destination like that, whose credentials are not good."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def full(self):
+        """For the block the place has no room for a large file."""
+        raise NotImplementedError
+        yield
+
+    def stumble(self):
+        """What is asked next fails, and heals."""
+        raise NotImplementedError
+
+    def stall(self):
+        """What is sent next gets nowhere."""
+        raise NotImplementedError
+
+    def begun(self):
+        """Whether something is on its way since `stall`."""
         raise NotImplementedError
 
     def test_a_file_arrives_whole_with_its_facts(self, destination):
@@ -197,6 +232,71 @@ class DestinationContract:
         with destination.open("other") as delivery:
             assert delivery.location == destination.location("other")
 
+    def test_what_heals_is_tried_again(self, destination):
+        with destination.open("task") as delivery:
+            delivery.put("1.mp4", virtual(b"first"))
+            self.stumble()
+            delivery.put("2.mp4", virtual(b"second"))
+        assert self.names("task") == ["1.mp4", "2.mp4"]
+        assert self.read("task", "2.mp4") == b"second"
+
+    def test_credentials_that_are_not_good_are_said_before_anything_is_written(self, destination):
+        with pytest.raises(DeliverError) as caught, self.wrong(destination).open("task"):
+            pass
+        assert not caught.value.retryable
+        assert caught.value.code in END_ALL | {"not_writable"}
+
+    def test_a_full_place_is_said_and_what_was_there_stays(self, destination):
+        with destination.open("task") as delivery:
+            delivery.put("1.mp4", virtual(b"before"))
+            with self.full(), pytest.raises((DeliverError, StorageError)) as caught:
+                delivery.put("1.mp4", virtual(numbered(LARGE)))
+            assert caught.value.code in ("disk_full", "storage_full")
+            assert "free some" in caught.value.public
+            assert self.read("task", "1.mp4") == b"before"
+            delivery.put("1.mp4", virtual(b"after"))
+        assert self.read("task", "1.mp4") == b"after"
+        assert self.names("task") == ["1.mp4"]
+
+    @pytest.mark.parametrize("size", [1_000_000, None])
+    def test_who_is_called_off_ends_soon_and_leaves_nothing(self, destination, tmp_path, size):
+        with destination.open("task") as delivery:
+            delivery.put("0.mp4", virtual(b"there"))
+        file = sparse(tmp_path / "piece", size or self.STALLED)
+        moments: list[float] = []
+
+        def check():
+            if self.begun():
+                moments.append(time.monotonic())
+                raise CalledOffError
+
+        with destination.open("task", check) as delivery:
+            self.stall()
+            with pytest.raises(CalledOffError):
+                delivery.put("1.mp4", file)
+        assert time.monotonic() - moments[0] < 2
+        assert self.names("task") == ["0.mp4"]
+
+    def test_whoever_comes_after_a_crash_in_the_middle_delivers_it_whole(self, destination, tmp_path):
+        with destination.open("task") as delivery:
+            delivery.put("1.mp4", virtual(b"before"))
+        file = sparse(tmp_path / "piece", self.STALLED)
+        self.stall()
+        victim = multiprocessing.get_context("spawn").Process(target=_write, args=(destination, file))
+        victim.start()
+        end = time.monotonic() + 60
+        while not self.begun():
+            assert time.monotonic() < end
+            assert victim.is_alive()
+            time.sleep(0.005)
+        victim.kill()
+        victim.join()
+        assert self.read("task", "1.mp4") == b"before"
+        with destination.claim("task"), destination.open("task") as delivery:
+            delivered = delivery.put("1.mp4", virtual(numbered(LARGE)))
+        assert delivered.sha256 == hashlib.sha256(self.read("task", "1.mp4")).hexdigest()
+        assert self.names("task") == ["1.mp4"]
+
     @pytest.mark.parametrize("name", ["1_a.mp4", 'ein Käse 🧀 "q\'s" (1).mp4', "a%41+b~c.mp4"])
     def test_a_link_opens_the_file_for_everybody(self, destination, name):
         if not self.LINKS:
@@ -227,6 +327,18 @@ class DestinationContract:
         data = self.read("task", "1.mp4")
         assert data in [bytes([number]) * size for number, size in enumerate(sizes)]
         assert self.names("task") == ["1.mp4"]
+
+
+def sparse(path: Path, size: int) -> VirtualFile:
+    """A file of that many bytes, none of which are on the disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return VirtualFile([Extent(b"head", 0, 4), Extent(path, 0, size - 4)])
+
+
+def _write(destination, file):
+    with destination.open("task") as delivery:
+        delivery.put("1.mp4", file)
 
 
 def _write_again_and_again(destination, start, number, size):

@@ -51,10 +51,9 @@ class FolderDestination:
 
     @contextlib.contextmanager
     def open(self, folder: str, check: Callable[[], None] = nothing) -> Iterator[FolderDelivery]:
-        del check
         path = self._made(folder)
         try:
-            yield FolderDelivery(path)
+            yield FolderDelivery(path, check)
         finally:
             _sync_folder(path)
 
@@ -70,8 +69,9 @@ class FolderDestination:
 
 
 class FolderDelivery:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[], None] = nothing) -> None:
         self._path = path
+        self._check = check
         self.location = str(path)
 
     def holds(self, name: str, size: int | None = None) -> bool:
@@ -84,7 +84,7 @@ class FolderDelivery:
     def put(self, name: str, file: VirtualFile) -> Delivered:
         path = self._path / name
         with _refusals(path), self._replacing(name) as descriptor:
-            file.copy_to(descriptor)
+            file.copy_to(descriptor, self._check)
         return Delivered(str(path), len(file), file.sha256())
 
     def put_text(self, name: str, parts: Iterable[str]) -> None:

@@ -27,6 +27,7 @@ from crosscut.destinations import Delivered, nothing
 from crosscut.destinations.bucket_errors import refusals, word_of
 from crosscut.destinations.buckets import bucket_of, connect
 from crosscut.destinations.signing import linker
+from crosscut.destinations.waiting import waited
 from crosscut.errors import DeliverError
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ MOST_PARTS = 9_000
 """Below the 10,000 of S3 and GCS."""
 IN_FLIGHT = 2
 """Parts of a file under way at the same time, while one more is filled."""
+GRACE_SECONDS = 1.0
+"""For a store to be told that an upload is given up."""
 PAGE = 1000
 """Names in one answer of a list."""
 LAST = "\U0010ffff"
@@ -93,9 +96,8 @@ class ObjectStoreDestination:
     @contextlib.contextmanager
     def open(self, folder: str, check: Callable[[], None] = nothing) -> Iterator[ObjectStoreDelivery]:
         """Raises DeliverError before anything is written where the bucket or the credentials are wrong."""
-        del check
         store = connect(self._bucket, self._options, self._environ)
-        delivery = ObjectStoreDelivery(store, self._bucket, folder)
+        delivery = ObjectStoreDelivery(store, self._bucket, folder, check)
         delivery.check()
         yield delivery
 
@@ -104,10 +106,12 @@ class ObjectStoreDestination:
 
 
 class ObjectStoreDelivery:
-    def __init__(self, store: Store, bucket: Bucket, folder: str) -> None:
+    def __init__(self, store: Store, bucket: Bucket, folder: str, check: Callable[[], None] = nothing) -> None:
+        """`check` is called while a file is sent, and raises to end that."""
         self.location = f"{bucket}/{bucket.prefix}{folder}"
         self._store = store
         self._bucket = bucket
+        self._check = check
         self._folder = f"{bucket.prefix}{folder}"
         self._listing = _Listing(store, self._folder)
         self._verified = False
@@ -164,8 +168,12 @@ class ObjectStoreDelivery:
 
     def _put_whole(self, name: str, data: bytes, sha256: str) -> None:
         with refusals(self._bucket):
-            answer = obstore.put(
-                self._store, self._key(name), data, attributes=_attributes(name, sha256=sha256), use_multipart=False
+            attributes = _attributes(name, sha256=sha256)
+            answer = waited(
+                lambda: obstore.put_async(
+                    self._store, self._key(name), data, attributes=attributes, use_multipart=False
+                ),
+                self._check,
             )
         self._verify(answer["e_tag"], data)
 
@@ -189,14 +197,18 @@ class ObjectStoreDelivery:
         attributes = _attributes(name, upload=upload, **told)
         with refusals(self._bucket):
             try:
-                obstore.put(
-                    self._store,
-                    self._key(name),
-                    iter(blocks),
-                    attributes=attributes,
-                    use_multipart=True,
-                    chunk_size=part,
-                    max_concurrency=IN_FLIGHT,
+                waited(
+                    lambda: obstore.put_async(
+                        self._store,
+                        self._key(name),
+                        _watched(blocks, self._check),
+                        attributes=attributes,
+                        use_multipart=True,
+                        chunk_size=part,
+                        max_concurrency=IN_FLIGHT,
+                    ),
+                    self._check,
+                    GRACE_SECONDS,
                 )
             except FileNotFoundError as error:
                 # Asked again to complete an upload, a store whose answer was lost says that there is none.
@@ -268,6 +280,13 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
             block.clear()
     if block:
         yield bytes(block)
+
+
+def _watched(blocks: Iterable[bytes], check: Callable[[], None]) -> Iterator[bytes]:
+    """Where it is called off here, obstore gives the upload up at the store as well."""
+    for block in blocks:
+        check()
+        yield block
 
 
 def _counted(blocks: Iterable[bytes], sizes: list[int]) -> Iterator[bytes]:
