@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from crosscut.virtual import Extent, VirtualFile
-from drive_model import CLIENT, FILE, FOLDER, REFRESH, ROBOT, SECRET, USER, Fault, Holder, Node, Seen, Session
+from drive_model import CLIENT, FILE, FOLDER, REFRESH, ROBOT, SECRET, USER, Device, Fault, Holder, Node, Seen, Session
 from drive_server import Handler, Server
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Emulator:
     delegated: set[str] = field(default_factory=set)
     nodes: dict[str, Node] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     most_at_once: int = 0
@@ -118,6 +119,10 @@ class Emulator:
         folder = secrets.token_urlsafe(24)
         self.nodes[folder] = Node(folder, name, FOLDER, owner, None)
         return folder
+
+    def decide(self, typed: str, decided: str = "allowed") -> None:
+        """What the person does who has typed the code."""
+        next(device for device in self.devices.values() if device.typed == typed).decided = decided
 
     def forget_tokens(self) -> None:
         with self.lock:

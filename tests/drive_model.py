@@ -13,6 +13,8 @@ KEPT_BYTES = 1 << 25
 FOLDER = "application/vnd.google-apps.folder"
 FULL, FILE = "https://www.googleapis.com/auth/drive", "https://www.googleapis.com/auth/drive.file"
 CLIENT, SECRET = "client-1.apps.googleusercontent.com", "GOCSPX-the-client-secret"
+DEVICE = "client-tv.apps.googleusercontent.com"
+"""Of the type "TVs and Limited Input devices"."""
 USER = "ada@example.com"
 ROBOT = "robot@project.iam.gserviceaccount.com"
 REFRESH = "1//the-refresh-token"
@@ -127,6 +129,16 @@ class Session:
         if self.size <= KEPT_BYTES:
             self.data += piece
         self.kept += len(piece)
+
+
+@dataclass
+class Device:
+    """A code that somebody is to type; `decided`: allowed, or the error that Google gives."""
+
+    code: str
+    typed: str
+    asked: int = 0
+    decided: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from google.auth import jwt
 
 from drive_model import (
     CLIENT,
+    DEVICE,
     ERRORS,
     FILE,
     FOLDER,
@@ -29,6 +30,7 @@ from drive_model import (
     SECRET,
     STEP,
     USER,
+    Device,
     Holder,
     Node,
     Seen,
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drive_emulator import Emulator
+
+
+OAUTH = {"invalid_client": 401, "authorization_pending": 428, "slow_down": 403, "access_denied": 403}
+"""How Google answers errors of its token endpoint that are not 400."""
 
 
 class Server(ThreadingHTTPServer):
@@ -120,6 +126,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.token()
         if path == "/o/oauth2/v2/auth":
             return self.consent_page()
+        if path == "/device/code":
+            return self.device_code()
         self.holder = self.bearer()
         if self.fault in ERRORS:
             raise _RefusedError(*ERRORS[self.fault], headers=self.fault_headers)
@@ -215,10 +223,12 @@ class Handler(BaseHTTPRequestHandler):
             holder = self.signed(form.get("assertion", ""))
         elif grant == "authorization_code":
             holder = self.exchanged(form)
+        elif grant == "urn:ietf:params:oauth:grant-type:device_code":
+            holder = self.typed(form)
         else:
             self.complain(f"grant {grant}")
         if isinstance(holder, str):
-            return self.send(400 if holder != "invalid_client" else 401, {"error": holder})
+            return self.send(OAUTH.get(holder, 400), {"error": holder})
         token = f"ya29.{secrets.token_urlsafe(24)}"
         with self.emulator.lock:
             self.emulator.tokens[token] = holder
@@ -229,12 +239,12 @@ class Handler(BaseHTTPRequestHandler):
             "token_type": "Bearer",
             "scope": holder.scope,
         }
-        if grant == "authorization_code":
+        if grant in ("authorization_code", "urn:ietf:params:oauth:grant-type:device_code"):
             told["refresh_token"] = REFRESH
         return self.done(told)
 
     def refreshed(self, form: dict[str, str]) -> Holder | str:
-        if (form.get("client_id"), form.get("client_secret")) != (CLIENT, SECRET):
+        if form.get("client_id") not in (CLIENT, DEVICE) or form.get("client_secret") != SECRET:
             return "invalid_client"
         if self.emulator.refresh_error or form.get("refresh_token") != REFRESH:
             return self.emulator.refresh_error or "invalid_grant"
@@ -286,6 +296,32 @@ class Handler(BaseHTTPRequestHandler):
         if asked is None or asked["redirect_uri"] != form.get("redirect_uri") or asked["code_challenge"] != challenge:
             return "invalid_grant"
         return Holder(USER, self.emulator.granted)
+
+    def device_code(self) -> None:
+        form = {name: values[0] for name, values in parse_qs(self.read(self.unread).decode()).items()}
+        if form.get("client_id") != DEVICE:
+            why = "Invalid client type." if form.get("client_id") == CLIENT else "The OAuth client was not found."
+            return self.send(401, {"error": "invalid_client", "error_description": why})
+        if form.get("scope") != FILE:
+            return self.send(400, {"error": "invalid_scope"})
+        device = Device(secrets.token_urlsafe(24), f"{secrets.token_hex(2)}-{secrets.token_hex(2)}".upper())
+        self.emulator.devices[device.code] = device
+        told = {"device_code": device.code, "user_code": device.typed, "expires_in": 1800, "interval": 5}
+        return self.send(200, told | {"verification_url": "https://www.google.com/device"})
+
+    def typed(self, form: dict[str, str]) -> Holder | str:
+        if (form.get("client_id"), form.get("client_secret")) != (DEVICE, SECRET):
+            return "invalid_client"
+        device = self.emulator.devices.get(form.get("device_code", ""))
+        if device is None:
+            return "invalid_grant"
+        device.asked += 1
+        if device.asked == 2:
+            return "slow_down"
+        if device.decided is None:
+            return "authorization_pending"
+        del self.emulator.devices[device.code]
+        return Holder(USER, self.emulator.granted) if device.decided == "allowed" else device.decided
 
     # Files and folders
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -16,9 +19,10 @@ from crosscut.destinations.drive import DriveDestination
 from crosscut.destinations.drive_account import Account
 from crosscut.destinations.drive_auth import Urls
 from crosscut.destinations.drive_consent import Consent
+from crosscut.destinations.drive_device import DeviceConsent
 from crosscut.errors import CrosscutError
 from drive_emulator import Emulator
-from drive_model import CLIENT, REFRESH, SECRET, USER, Fault
+from drive_model import CLIENT, DEVICE, REFRESH, SECRET, USER, Fault
 
 BROWSER = "import sys, urllib.request\nurllib.request.urlopen(sys.argv[1], timeout=20).read()\n"
 CONNECT = """
@@ -184,3 +188,67 @@ class TestConsent:
         consent.keep(consent.pasted(sent_back(consent.link)), path)
         assert path.stat().st_mode & 0o777 == 0o600
         assert json.loads(path.read_text())["refresh_token"] == REFRESH
+
+
+class TestDevice:
+    """A code that is typed on another machine."""
+
+    @pytest.fixture
+    def consent(self, emulator):
+        return DeviceConsent(Urls.under(emulator.url), DEVICE, SECRET, second=0.01)
+
+    def test_who_types_the_code_connects_and_videos_arrive(self, emulator, consent, path, tmp_path):
+        code = consent.ask()
+        assert (len(code.typed), code.page) == (9, "https://www.google.com/device")
+        typing = threading.Timer(0.2, emulator.decide, (code.typed,))
+        typing.start()
+        assert consent.keep(code, path) == USER
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert emulator.count("POST", "/token") > 2
+        account = Account(tmp_path / "drive", consent=path, url=emulator.url)
+        with DriveDestination("drive:", account).open("task") as delivery:
+            delivery.put("1.mp4", virtual(b"video"))
+        account.close()
+        assert [node.name for node in emulator.children("task")] == ["1.mp4"]
+
+    @pytest.mark.parametrize("decided", ["access_denied", "expired_token", "invalid_grant"])
+    def test_who_does_not_allow_it_is_asked_no_more(self, emulator, consent, path, decided):
+        code = consent.ask()
+        emulator.decide(code.typed, decided)
+        with pytest.raises(CrosscutError) as caught:
+            consent.keep(code, path)
+        assert caught.value.code == "consent_refused"
+        assert "again" in caught.value.public
+        assert not path.exists()
+
+    def test_a_code_that_nobody_types_runs_out(self, consent, path):
+        code = replace(consent.ask(), lasts=20.0)
+        with pytest.raises(CrosscutError, match="nobody has typed the code in time"):
+            consent.keep(code, path)
+
+    def test_an_outage_meanwhile_is_sat_out(self, emulator, consent, path):
+        code = consent.ask()
+        emulator.decide(code.typed)
+        emulator.faults = [Fault("503", path="/token", times=2)]
+        assert consent.keep(code, path) == USER
+
+    @pytest.mark.parametrize(("client", "told"), [(CLIENT, "TVs and Limited Input"), ("nobody", "does not know")])
+    def test_a_client_of_another_type_is_said(self, consent, client, told):
+        with pytest.raises(CrosscutError, match=told) as caught:
+            replace(consent, client_id=client).ask()
+        assert caught.value.code == "wrong_credentials"
+
+    def test_the_command_says_where_and_what_to_type(self, emulator, tmp_path):
+        environ = {"CROSSCUT_DATA_DIR": str(tmp_path), "CROSSCUT_GOOGLE_URL": emulator.url}
+        environ |= {"CROSSCUT_GOOGLE_CLIENT_ID": DEVICE, "CROSSCUT_GOOGLE_CLIENT_SECRET": SECRET}
+        command = [sys.executable, "-m", "crosscut", "auth", "google", "--device"]
+        process = subprocess.Popen(command, env=os.environ | environ, stderr=subprocess.PIPE, text=True)
+        shown = ""
+        while "Waiting" not in shown:
+            shown += process.stderr.readline()
+        (device,) = emulator.devices.values()
+        assert "https://www.google.com/device" in shown
+        assert device.typed in shown
+        assert device.code not in shown
+        process.terminate()
+        process.communicate(timeout=20)

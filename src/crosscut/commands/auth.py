@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from crosscut.commands.shared import load_settings
 from crosscut.destinations.drive_auth import Urls
 from crosscut.destinations.drive_consent import CONSENT_FILE, Consent
+from crosscut.destinations.drive_device import DeviceConsent
 from crosscut.errors import DeliverError, RequestError
 
 if TYPE_CHECKING:
@@ -35,11 +36,14 @@ def google(
     manual: Annotated[
         bool, Parameter(help="For a server: open the link on any machine, and paste the address it ends at.")
     ] = False,
+    device: Annotated[
+        bool, Parameter(help="For a server, with a client of the type “TVs and Limited Input devices”: type a code.")
+    ] = False,
 ) -> int:
     """Connect Google Drive: crosscut may then make files there, and sees none but its own.
 
-    It needs an OAuth client of the type “Desktop app” from your Google Cloud project, as CROSSCUT_GOOGLE_CLIENT_ID and
-    CROSSCUT_GOOGLE_CLIENT_SECRET, and the Google Drive API enabled there.
+    It needs an OAuth client of the type “Desktop app” from your Google Cloud project (another one for --device), as
+    CROSSCUT_GOOGLE_CLIENT_ID and CROSSCUT_GOOGLE_CLIENT_SECRET, and the Google Drive API enabled there.
     """
     settings = load_settings()
     client_id, secret = settings.google_client_id, settings.google_client_secret
@@ -49,8 +53,13 @@ def google(
             " console, and set CROSSCUT_GOOGLE_CLIENT_ID and CROSSCUT_GOOGLE_CLIENT_SECRET",
             code="no_client",
         )
-    urls = Urls.under(settings.google_url)
-    account = connect(urls, client_id, secret.get_secret_value(), settings.data_dir / CONSENT_FILE, manual=manual)
+    if manual and device:
+        raise RequestError("--manual and --device are two ways to the same: use one", code="invalid_request")
+    urls, path = Urls.under(settings.google_url), settings.data_dir / CONSENT_FILE
+    if device:
+        account = connect_device(DeviceConsent(urls, client_id, secret.get_secret_value()), path)
+    else:
+        account = connect(urls, client_id, secret.get_secret_value(), path, manual=manual)
     print(f"Google Drive is connected{f' as {account}' if account else ''}")  # noqa: T201
     return 0
 
@@ -70,6 +79,13 @@ def connect(urls: Urls, client_id: str, secret: str, path: Path, *, manual: bool
         # Some browsers keep whoever opens them until they are closed.
         threading.Thread(target=webbrowser.open, args=(consent.link,), daemon=True).start()
         return consent.keep(ear.heard(consent), path)
+
+
+def connect_device(consent: DeviceConsent, path: Path) -> str:
+    """Ask for consent by a code that is typed on another machine, and keep it in `path`; whose it is."""
+    code = consent.ask()
+    _say(f"On any machine open\n\n{code.page}\n\nand type {code.typed}, then allow it. Waiting…")
+    return consent.keep(code, path)
 
 
 def _say(text: str) -> None:

@@ -63,6 +63,7 @@ class Urls:
     api: str = "https://www.googleapis.com"
     token: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
     consent: str = "https://accounts.google.com/o/oauth2/v2/auth"
+    device: str = "https://oauth2.googleapis.com/device/code"
 
     @classmethod
     def under(cls, root: str | None) -> Urls:
@@ -70,7 +71,7 @@ class Urls:
         if not root:
             return cls()
         root = root.rstrip("/")
-        return cls(root, f"{root}/token", f"{root}/o/oauth2/v2/auth")
+        return cls(root, f"{root}/token", f"{root}/o/oauth2/v2/auth", f"{root}/device/code")
 
 
 @dataclass(frozen=True)

@@ -96,18 +96,9 @@ class Consent:
         wire = Wire([self.urls.api, self.urls.token])
         try:
             tokens = self._exchanged(wire, code)
-            account = self._account(wire, str(tokens.get("access_token", "")))
+            return settle(wire, self.urls, self.client_id, self.client_secret, tokens, path)
         finally:
             wire.close()
-        kept = {
-            "type": "authorized_user",
-            "account": account,
-            "client_id": self.client_id,
-            "client_secret": self.client_secret,
-            "refresh_token": tokens["refresh_token"],
-        }
-        write_json(path, kept)
-        return account
 
     def _exchanged(self, wire: Wire, code: str) -> dict[str, Any]:
         asked = {
@@ -118,7 +109,7 @@ class Consent:
             "redirect_uri": self.redirect,
             "code_verifier": self.verifier,
         }
-        reply = _asked(wire, "POST", self.urls.token, data=asked)
+        reply = ask(wire, "POST", self.urls.token, data=asked)
         told = reply.json()
         if reply.kind != "done":
             error = str(told.get("error", ""))
@@ -129,31 +120,46 @@ class Consent:
                 code="consent_refused",
                 detail=shown(f"HTTP {reply.status} {error}"),
             )
-        if FILE_SCOPE not in str(told.get("scope", FILE_SCOPE)).split():
-            raise DeliverError(
-                "the consent does not cover files of Google Drive: run crosscut auth google again, and leave every box"
-                " ticked",
-                code="missing_scope",
-            )
-        if not told.get("refresh_token"):
-            raise DeliverError(
-                "Google gave no lasting consent: the OAuth client must be of the type “Desktop app”",
-                code="consent_refused",
-            )
         return told
 
-    def _account(self, wire: Wire, token: str) -> str:
-        """The address of who has consented; asking for it shows that the Drive API is enabled, too."""
-        headers = {"Authorization": f"Bearer {token}"}
-        parameters = {"fields": "user(emailAddress)"}
-        reply = _asked(wire, "GET", f"{self.urls.api}/drive/v3/about", headers=headers, params=parameters)
-        if reply.kind != "done":
-            raise reply.error()
-        user = reply.json().get("user")
-        return shown(str(user["emailAddress"])) if isinstance(user, dict) and "emailAddress" in user else ""
+
+def settle(wire: Wire, urls: Urls, client_id: str, client_secret: str, tokens: Mapping[str, Any], path: Path) -> str:
+    """Keep what a consent gave, if it is all that is needed; whose it is. Raises DeliverError, StorageError."""
+    if FILE_SCOPE not in str(tokens.get("scope", FILE_SCOPE)).split():
+        raise DeliverError(
+            "the consent does not cover files of Google Drive: run crosscut auth google again, and leave every box"
+            " ticked",
+            code="missing_scope",
+        )
+    if not tokens.get("refresh_token"):
+        raise DeliverError(
+            "Google gave no lasting consent: the OAuth client must be of the type “Desktop app”",
+            code="consent_refused",
+        )
+    account = _account(wire, urls, str(tokens.get("access_token", "")))
+    kept = {
+        "type": "authorized_user",
+        "account": account,
+        "client_id": client_id,
+        "client_secret": client_secret,
+        "refresh_token": tokens["refresh_token"],
+    }
+    write_json(path, kept)
+    return account
 
 
-def _asked(wire: Wire, method: str, url: str, **options: Mapping[str, str]) -> Reply:
+def _account(wire: Wire, urls: Urls, token: str) -> str:
+    """The address of who has consented; asking for it shows that the Drive API is enabled, too."""
+    headers = {"Authorization": f"Bearer {token}"}
+    parameters = {"fields": "user(emailAddress)"}
+    reply = ask(wire, "GET", f"{urls.api}/drive/v3/about", headers=headers, params=parameters)
+    if reply.kind != "done":
+        raise reply.error()
+    user = reply.json().get("user")
+    return shown(str(user["emailAddress"])) if isinstance(user, dict) and "emailAddress" in user else ""
+
+
+def ask(wire: Wire, method: str, url: str, **options: Mapping[str, str]) -> Reply:
     """One request; what httpx2 raises holds the token or the code, and goes no further."""
     try:
         answer = wire.http.request(method, url, **options)  # type: ignore[arg-type]
