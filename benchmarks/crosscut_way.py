@@ -89,6 +89,9 @@ class Nowhere:
         del folder, check
         yield self._delivery
 
+    def check(self) -> None:
+        pass
+
     def linker(self, folder: str, lasts: timedelta) -> Linker:
         raise NotImplementedError
 

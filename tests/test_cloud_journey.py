@@ -200,6 +200,27 @@ def test_who_is_not_connected_is_told_how(project, emulator):
     assert "crosscut auth google" in done.stderr
 
 
+def test_a_server_says_at_its_start_that_nothing_can_be_delivered(project):
+    command = [sys.executable, "-m", "crosscut", "serve", "--port", "0", "--to", "drive:"]
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(("CROSSCUT_", "GOOGLE_"))}
+    environ = keep | {"CROSSCUT_DATA_DIR": str(project / "data")}
+    with subprocess.Popen(command, cwd=project, env=environ, stderr=subprocess.PIPE, text=True) as server:
+        told = next(json.loads(line) for line in server.stderr if "no video could be delivered" in line)
+        server.terminate()
+        server.communicate(timeout=30)
+    assert told["level"] == "warning"
+    assert "crosscut auth google" in told["reason"]
+
+
+def test_the_doctor_looks_at_where_videos_go(project):
+    environ = {"PATH": os.environ["PATH"], "CROSSCUT_DATA_DIR": str(project), "CROSSCUT_DESTINATION": "gs://a-bucket"}
+    command = [sys.executable, "-m", "crosscut", "doctor", "--json"]
+    done = subprocess.run(command, env=environ, cwd=project, capture_output=True, text=True, check=False)
+    found = next(each for each in json.loads(done.stdout)["findings"] if each["name"] == "videos go")
+    assert (done.returncode, found["good"]) == (1, False)
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in found["words"]
+
+
 def test_private_objects_are_sources_where_the_settings_say_so(project, emulator):
     places = places_of(Settings(data_dir=project, gcs_key_file=str(project / "key.json"), gcs_endpoint=emulator.url))
     (project / "key.json").write_text(emulator.service_account)

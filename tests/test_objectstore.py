@@ -135,7 +135,7 @@ class TestS3(DestinationContract):
         return ObjectStoreDestination("s3://my-bucket/videos/", options, tmp_path / "locks", {})
 
     def wrong(self, destination):
-        self.faulty.script = [("GET", "unsigned")]
+        self.faulty.script = [("GET", "unsigned")] * 2
         return destination
 
     @contextlib.contextmanager

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from contracts.voice import LONG, SHORT, VoiceContract
 from crosscut import pcm
 from crosscut.bootstrap import PIPER_MODULES, open_workshop
+from crosscut.destinations.folder import FolderDestination
 from crosscut.doctor import examine
 from crosscut.errors import RequestError, VoiceError
 from crosscut.media import PLAIN, Manner
@@ -355,10 +356,11 @@ class TestSettings:
 
     def test_the_doctor_hears_it_or_says_what_is_missing(self, folder: Path, tmp_path: Path) -> None:
         settings = Settings(_env_file=None, data_dir=tmp_path / "data", piper_model=folder)
+        out = FolderDestination(tmp_path)
         with open_workshop(settings) as workshop:
-            lacking = next(finding for finding in examine(settings, workshop) if finding.name == "voice")
+            lacking = next(finding for finding in examine(settings, workshop, out) if finding.name == "voice")
             make_voice(folder, TONE)
-            found = next(finding for finding in examine(settings, workshop) if finding.name == "voice")
+            found = next(finding for finding in examine(settings, workshop, out) if finding.name == "voice")
         assert (lacking.good, "there is no Piper voice" in lacking.words) == (False, True)
         assert (found.good, f"piper speaks as {TONE}" in found.words) == (True, True)
 

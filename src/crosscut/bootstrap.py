@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from crosscut.destinations.drive_consent import CONSENT_FILE
 from crosscut.destinations.signing import BucketSigner
 from crosscut.engine.claims import Claims
 from crosscut.engine.embedded import EmbeddedExecutor
-from crosscut.errors import RequestError, StorageError
+from crosscut.errors import CrosscutError, RequestError, StorageError
 from crosscut.fetch import Fetcher, FetchLimits
 from crosscut.fields import RequestLimits
 from crosscut.keyring import Keyring
@@ -43,7 +44,6 @@ from crosscut.webhooks import deliver, installation_secret
 from crosscut.workshop import Toolbox
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
@@ -353,6 +353,15 @@ class OpenEngine(Protocol):
     ) -> contextlib.AbstractContextManager[Machine]: ...
 
 
+def _look_at(settings: Settings, place: str, log: Any) -> None:
+    """Tell the log if nothing can be delivered there as things are."""
+    with contextlib.closing(places_of(settings)) as places:
+        try:
+            places(place).check()
+        except CrosscutError as error:
+            log.warning("no video could be delivered now", destination=place, reason=error.public, code=error.code)
+
+
 def serve(settings: Settings, host: str, port: int, destination: str, open_engine: OpenEngine = open_machine) -> None:
     """Run the API, and the engine behind it, until SIGTERM or SIGINT."""
     from crosscut import serving  # noqa: PLC0415 - the web framework takes a while to import, and only this needs it
@@ -364,9 +373,10 @@ def serve(settings: Settings, host: str, port: int, destination: str, open_engin
                 logs.append(stack.enter_context(settings.log_file.open("a", encoding="utf-8")))
         stack.enter_context(_own_folder(settings))
         place = whole(destination)
-        # A name that is none is told now, not by the first job.
+        # A name that is none is told now, not by the first job; what else is wrong with it as soon as it is known.
         with contextlib.closing(places_of(settings)) as places:
             places(place)
+        threading.Thread(target=_look_at, args=(settings, place, event_log(logs)), daemon=True).start()
         machine = stack.enter_context(
             open_engine(settings, _database(settings), logs, destination=place, grace=settings.grace_seconds)
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from cyclopts import App, CycloptsError, Parameter
 
 from crosscut import __version__
-from crosscut.bootstrap import open_workshop
+from crosscut.bootstrap import open_workshop, places_of
 from crosscut.commands.auth import auth
 from crosscut.commands.jobs import cancel, jobs, submit, watch
 from crosscut.commands.keys import keys
@@ -33,6 +33,7 @@ from crosscut.doctor import examine
 from crosscut.errors import CrosscutError, RequestError
 from crosscut.fields import RequestLimits
 from crosscut.pipeline import preview
+from crosscut.places import whole
 from crosscut.rendering import render as make
 from crosscut.request import parse_request
 
@@ -117,8 +118,8 @@ def doctor(
 ) -> int:
     """Tell what this machine has and lacks. Exit status 1 if something needed is missing."""
     settings = load_settings()
-    with open_workshop(settings) as workshop:
-        findings = examine(settings, workshop)
+    with open_workshop(settings) as workshop, contextlib.closing(places_of(settings)) as places:
+        findings = examine(settings, workshop, places(whole(settings.destination)))
     if as_json:
         dump({"findings": [finding.as_json() for finding in findings]})
     else:

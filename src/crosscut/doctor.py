@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from crosscut.destinations import Destination
     from crosscut.settings import Settings
     from crosscut.workshop import Workshop
 
@@ -39,8 +40,8 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings, workshop: Workshop) -> list[Finding]:
-    """Look at the interpreter, the disk, the codecs, the voice and the isolation of child processes."""
+def examine(settings: Settings, workshop: Workshop, place: Destination) -> list[Finding]:
+    """Look at the interpreter, the disk, the codecs, the voice, where videos go, the isolation of child processes."""
     return [
         Finding("python", sys.version_info >= (3, 11), sys.version.split()[0]),
         Finding(
@@ -48,6 +49,7 @@ def examine(settings: Settings, workshop: Workshop) -> list[Finding]:
         ),
         _tried("encoder", lambda: _encoder(workshop)),
         _tried("voice", lambda: _voice(workshop)),
+        _tried("videos go", lambda: _place(settings.destination, place)),
         _disk(settings.data_dir),
         Finding("workers", True, f"{settings.workers} of {os.cpu_count()} processors"),
         *(Finding("isolation", True, words) for words in Sandbox.isolation()),
@@ -82,6 +84,11 @@ def _voice(workshop: Workshop) -> str:
         return f"{workshop.voice.name} has the voice {resolved.id}; nothing was spoken, since that costs money"
     speech = workshop.voice.speak("Crosscut is ready.", resolved, workshop.lease.scratch(".pcm"))
     return f"{workshop.voice.name} speaks as {resolved.id}, {speech.samples / 48_000:.1f} s"
+
+
+def _place(name: str, place: Destination) -> str:
+    place.check()
+    return f"to {name}"
 
 
 def _disk(folder: Path) -> Finding:

@@ -241,10 +241,13 @@ class DestinationContract:
         assert self.read("task", "2.mp4") == b"second"
 
     def test_credentials_that_are_not_good_are_said_before_anything_is_written(self, destination):
-        with pytest.raises(DeliverError) as caught, self.wrong(destination).open("task"):
-            pass
-        assert not caught.value.retryable
-        assert caught.value.code in END_ALL | {"not_writable"}
+        destination.check()
+        wrong = self.wrong(destination)
+        for ask in (wrong.check, lambda: wrong.open("task").__enter__()):
+            with pytest.raises(DeliverError) as caught:
+                ask()
+            assert not caught.value.retryable
+            assert caught.value.code in END_ALL | {"not_writable"}
 
     def test_a_full_place_is_said_and_what_was_there_stays(self, destination):
         with destination.open("task") as delivery:

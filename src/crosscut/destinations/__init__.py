@@ -78,6 +78,10 @@ class Destination(Protocol):
         """What a user opens to see a job's folder, whether or not it is there yet."""
         ...
 
+    def check(self) -> None:
+        """Ask whether it can be used at all; nothing is made. Raises DeliverError."""
+        ...
+
     def claim(self, folder: str) -> AbstractContextManager[None]:
         """Hold the folder for one job, for as long as anything is written there (`DeliverError` code `busy`).
 

@@ -56,6 +56,11 @@ class DriveDestination:
             known = None
         return _link(known) if known else f"{self._place}{'' if self._parent else OWN_FOLDER}/{folder}"
 
+    def check(self) -> None:
+        client = self._account.client()
+        client.who()
+        Shelves(client, self._account.notes).check(self._parent)
+
     @contextlib.contextmanager
     def claim(self, folder: str) -> Iterator[None]:
         """Against the other processes of this machine. Drive shows nothing that is half there: nothing is swept."""

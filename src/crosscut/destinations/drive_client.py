@@ -128,6 +128,10 @@ class DriveClient:
             self._ids.extend(drawn[1:])
         return drawn[0]
 
+    def who(self) -> None:
+        """Ask who we are: whether we may ask for anything at all."""
+        self._ask("GET", "/drive/v3/about", {"fields": "user(emailAddress)"})
+
     def find(self, file_id: str) -> Found | None:
         reply = self._ask("GET", f"/drive/v3/files/{file_id}", {**SHARED, "fields": FIELDS}, allowed=("done", "gone"))
         return None if reply.kind == "gone" else found_in(reply)

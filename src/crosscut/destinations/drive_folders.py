@@ -75,10 +75,19 @@ class Shelves:
 
     def task(self, parent: str | None, key: str, name: str) -> Shelf:
         """The folder of a task in the parent, or in the app's own folder where there is none."""
+        self._check_storage(parent)
+        return self._made(lambda: self._above(parent), key, name)
+
+    def check(self, parent: str | None) -> None:
+        """Whether tasks can have folders there."""
+        self._check_storage(parent)
+        if parent:
+            self._parent(parent)
+
+    def _check_storage(self, parent: str | None) -> None:
         if not parent and not self._client.identity.has_storage:
             code, public = NO_STORAGE
             raise DeliverError(public, code=code)
-        return self._made(lambda: self._above(parent), key, name)
 
     def _above(self, parent: str | None) -> Shelf:
         if parent:

@@ -33,6 +33,12 @@ class FolderDestination:
     def location(self, folder: str) -> str:
         return str(self._root / folder)
 
+    def check(self) -> None:
+        there = next(path for path in (self._root, *self._root.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            sentence = f"cannot write {self._root}: {there} is no folder that may be written"
+            raise DeliverError(sentence, code="not_writable")
+
     @contextlib.contextmanager
     def claim(self, folder: str) -> Iterator[None]:
         path = self._made(folder)

@@ -76,6 +76,9 @@ class ObjectStoreDestination:
     def location(self, folder: str) -> str:
         return f"{self._bucket}/{self._bucket.prefix}{folder}"
 
+    def check(self) -> None:
+        ObjectStoreDelivery(connect(self._bucket, self._options, self._environ), self._bucket, "Crosscut").check()
+
     @contextlib.contextmanager
     def claim(self, folder: str) -> Iterator[None]:
         location = self.location(folder)
