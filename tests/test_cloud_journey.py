@@ -237,6 +237,10 @@ def test_private_objects_are_sources_where_the_settings_say_so(project, emulator
     assert done.returncode == 0, done.stderr
     assert "Signature" not in done.stdout + done.stderr
     assert (project / "out" / "Spring" / "1_a.mp4").exists()
+    del near["CROSSCUT_PRIVATE_SOURCES"]
+    shut = render(project, emulator, "--to", "elsewhere", settings=near, video_blocks=blocks)
+    assert shut.returncode == 1, "the copy of what may not be read any more was used"
+    assert "CROSSCUT_PRIVATE_SOURCES" in shut.stdout
 
 
 def test_places_and_their_names(tmp_path, monkeypatch):

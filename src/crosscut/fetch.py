@@ -3,7 +3,8 @@
 A source is stored under the SHA-256 of its bytes. A note per URL (or per path, size, mtime and inode) remembers which
 bytes it gave, so that a later job asks the server only whether they changed. Where the server gives nothing to ask
 with (no ETag, no Last-Modified) its bytes are trusted for `FetchLimits.trust`; where it does not give the file any
-more, as with a signed link that has expired, the copy it gave before is used, and the source says so.
+more, as with a signed link that has expired, the copy it gave before is used, and the source says so; not where an
+object of a bucket may not be read any more.
 
 Share links and names of objects lead to their files (see links). An object is asked for as anybody would, and signed
 for with the credentials of this machine only where it is not public; it is known by its name, never by what was signed.
@@ -168,6 +169,9 @@ class Fetcher:
             note = self._download(place, label, known, pace, report)
         except FetchError as error:
             if known is None or not (error.retryable or error.code in LOST):
+                raise
+            if place.name and error.code == "not_permitted":
+                # A link may run out; an object that everybody can name was shut by somebody.
                 raise
             return {**known, "asked": time.time(), "lost": LOST.get(error.code, "cannot be reached any more")}
         now = time.time()
