@@ -45,6 +45,9 @@ LABEL = 100
 DESTINATION = 1_000
 """Most characters of the place in which the task's folder is made."""
 
+MOST_LINK_DAYS = 7
+"""As long as Google Cloud Storage ("V4 signing process") and S3 ("Sharing objects with presigned URLs") sign for."""
+
 PLAIN_LINK = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?/[!-\[\]-~]*")
 """What most links look like, and nothing that could be wrong with one: requests hold hundreds."""
 
@@ -243,6 +246,16 @@ def _duration(value: object, longest: int = LONGEST_DURATION) -> Fraction:
     return Fraction(str(value))
 
 
+def _link_days(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise problem(f"must be a number of days, not {kind_of(value)}")
+    if not 0 < value <= MOST_LINK_DAYS:
+        raise problem(f"must be a number of days above 0, at most {MOST_LINK_DAYS}")
+    return float(value)
+
+
 def _moment(value: object) -> Fraction:
     return _duration(value, LONGEST_CLIP)
 
@@ -387,4 +400,5 @@ ClipSound = Literal["mute", "keep"]
 Formats = Annotated[list[Annotated[Any, PlainValidator(format_size)]], AfterValidator(_formats)]
 FrameRate = Annotated[Any, PlainValidator(frame_rate)]
 Passthrough = Annotated[str | None, AfterValidator(_passthrough)]
+LinkDays = Annotated[Any, PlainValidator(_link_days)]
 Destination = Annotated[str | None, AfterValidator(_destination)]

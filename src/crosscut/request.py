@@ -30,6 +30,7 @@ from crosscut.fields import (
     Formats,
     FrameRate,
     LineField,
+    LinkDays,
     Loudness,
     Model,
     Passthrough,
@@ -59,9 +60,6 @@ VoiceOverflow = Literal["hold", "speed", "choose", "refuse"]
 
 MAX_COMBINATIONS = 10**15
 """Most combinations of which a part may be selected."""
-
-MOST_LINK_DAYS = 7
-"""As long as Google Cloud Storage ("V4 signing process") and S3 ("Sharing objects with presigned URLs") sign for."""
 
 DEFAULT_LIMITS = RequestLimits()
 
@@ -304,7 +302,7 @@ class RequestBody(Model):
     webhook: WebhookField | None = None
     passthrough: Passthrough = None
     destination: Destination = None
-    link_days: float | None = Field(default=None, gt=0, le=MOST_LINK_DAYS)
+    link_days: LinkDays = None
 
     @model_validator(mode="after")
     def _whole(self, info: ValidationInfo) -> RequestBody:
