@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check lint types contracts format bench docs lock clean
+.PHONY: demo test check lint types contracts format bench chaos docs lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python demo/make_media.py demo/output/sources
@@ -33,6 +33,10 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(PIP) install --require-hashes -r requirements-bench.lock
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.machines
+
+chaos: $(INSTALLED)
+	CROSSCUT_TEST_SERVICES=$${CROSSCUT_TEST_SERVICES:-loopback} $(BIN)/python -m pytest -s tests/chaos_cluster.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py

@@ -14,6 +14,7 @@ import sys
 import threading
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,14 +23,14 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from crosscut import cluster
+from crosscut.engine import carrier
+from crosscut.errors import CrosscutError
 from crosscut.settings import Settings
-from engine_play import Engine, Place, children, until
+from engine_play import Engine, Fault, FaultyCrew, Place, children, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from engine_play import Fault
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import TextIO
 
 LOOPBACK = {
     "postgresql": "postgresql+psycopg://postgres@127.0.0.1:5432/postgres",
@@ -42,7 +43,8 @@ def services() -> dict[str, str]:
     """URLs by scheme, from CROSSCUT_TEST_SERVICES: `loopback`, or URLs with spaces between them."""
     told = os.environ.get("CROSSCUT_TEST_SERVICES", "")
     if not told:
-        pytest.skip("set CROSSCUT_TEST_SERVICES=loopback to test with PostgreSQL, Redis and RabbitMQ; see README.md")
+        reason = "set CROSSCUT_TEST_SERVICES=loopback to test with PostgreSQL, Redis and RabbitMQ; see README.md"
+        pytest.skip(reason, allow_module_level=True)
     urls = LOOPBACK.values() if told == "loopback" else told.split()
     return {url.partition(":")[0].partition("+")[0]: url for url in urls}
 
@@ -53,8 +55,10 @@ def services() -> dict[str, str]:
 class Wire:
     """A way to a service, which can be cut (refused and closed) or frozen (nothing comes through, nothing is told)."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, at: str = "127.0.0.1") -> None:
+        """It begins at that address of ours."""
         self._target = (host, port)
+        self._at = at
         self._listener: socket.socket | None = None
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._flowing = threading.Event()
@@ -66,7 +70,7 @@ class Wire:
     def mend(self) -> None:
         self._flowing.set()
         if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+            self._listener = socket.create_server((self._at, self.port))
             self.port = self._listener.getsockname()[1]
             threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -112,16 +116,13 @@ class Wire:
 
 
 @contextlib.contextmanager
-def wired(url: str) -> Iterator[tuple[Wire, str]]:
+def wired(url: str, at: str = "127.0.0.1") -> Iterator[tuple[Wire, str]]:
     """A wire to the service, and its URL by way of that."""
     parts = urlsplit(url)
-    wire = Wire(parts.hostname or "", parts.port or 0)
-    name = parts.netloc.rpartition("@")[0]
+    wire = Wire(parts.hostname or "", parts.port or 0, at)
+    user, at_sign, _ = parts.netloc.rpartition("@")
     try:
-        yield (
-            wire,
-            urlunsplit(parts._replace(netloc=f"{name}@127.0.0.1:{wire.port}" if name else f"127.0.0.1:{wire.port}")),
-        )
+        yield wire, urlunsplit(parts._replace(netloc=f"{user}{at_sign}{at}:{wire.port}"))
     finally:
         wire.mend()
         wire.cut()
@@ -165,14 +166,14 @@ class SharedPlace(Place):
 
 
 @contextlib.contextmanager
-def schema(url: str) -> Iterator[str]:
-    """An empty schema of its own in that database: the URL that leads there."""
+def schema(url: str, by_wire: str) -> Iterator[tuple[str, str]]:
+    """An empty schema of its own in that database: the URL that leads there, directly and by wire."""
     name = f"t{uuid.uuid4().hex}"
     admin = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(admin, autocommit=True) as db:
         db.execute(f"CREATE SCHEMA {name}")
     try:
-        yield f"{url}?options=-csearch_path%3D{name}"
+        yield f"{url}?options=-csearch_path%3D{name}", f"{by_wire}?options=-csearch_path%3D{name}"
     finally:
         with psycopg.connect(admin, autocommit=True) as db:
             db.execute(f"DROP SCHEMA {name} CASCADE")
@@ -199,9 +200,8 @@ class Worker:
     def kill(self) -> None:
         """All of it, at once."""
         if self.process.poll() is None:
-            for pid in (self.pid, *children(self.pid)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
             self.process.wait()
 
     def stop(self) -> int:
@@ -212,33 +212,62 @@ class Worker:
 @dataclass
 class Cluster:
     place: SharedPlace
+    database: str
     broker: str
+    state: Wire
+    """To the database."""
+    messages: Wire
+    """To the broker."""
+    near_broker: str
+    """The broker without a wire."""
     workers: list[Worker] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def orders(self) -> Path:
+        return self.place.root / "faults.json"
+
+    def order(self, *faults: Fault) -> None:
+        """From now on these faults befall whoever works."""
+        scratch = self.orders.with_suffix(".new")
+        scratch.write_text(json.dumps([vars(fault) for fault in faults]))
+        scratch.replace(self.orders)
 
     def chosen(self, **more: Any) -> dict[str, Any]:
         return {
             "data_dir": str(self.place.data), "engine": "celery", "broker_url": self.broker,
-            "database_url": self.place.database, "workers": 2, "network_workers": 2, "lease_seconds": 5,
+            "database_url": self.database, "workers": 2, "network_workers": 2, "lease_seconds": 5,
             "grace_seconds": 10, **self.settings, **more,
         }  # fmt: skip
 
+    def all_work(self, **more: Any) -> list[Worker]:
+        """A worker of the network, and two of a processor each."""
+        return [self.work("network", **more), self.work("processor", 1, **more), self.work("processor", 1, **more)]
+
+    def station_of(self, worker: Worker) -> str | None:
+        """How the station calls itself that the worker is."""
+        told = (event for event in self.log() if event["event"] == "working" and event["pid"] == worker.pid)
+        return next((event["station"] for event in told), None)
+
+    def queue(self, engine: Engine, lane: str) -> str:
+        return carrier.queue_of(str(engine.machine.store.told("mark"))[:8], lane)
+
     @contextlib.contextmanager
-    def serving(self, **more: Any) -> Iterator[Engine]:
+    def serving(self, destination: str = "", **more: Any) -> Iterator[Engine]:
         """A server in this process."""
         log = io.StringIO()
         settings = Settings(_env_file=None, **self.chosen(**more))
-        with cluster.open_scheduler(settings, settings.database_url, [log], destination=str(self.place.out)) as machine:
+        with cluster.open_scheduler(
+            settings, settings.database_url, [log], destination=destination or str(self.place.out)
+        ) as machine:
             yield Engine(machine, self.place, log)
 
-    def work(self, lane: str, *faults: Fault, at_once: int = 2, code: str = "", **more: Any) -> Worker:
-        """Start a worker; `code` is run before its own."""
-        told = {
-            "settings": self.chosen(**more), "lane": lane, "at_once": at_once, "faults": [vars(one) for one in faults],
-        }  # fmt: skip
+    def work(self, lane: str, at_once: int = 2, code: str = "", within: Sequence[str] = (), **more: Any) -> Worker:
+        """Start a worker; `code` is run before its own, `within` is a command that runs it somewhere else."""
+        told = {"settings": self.chosen(**more), "lane": lane, "at_once": at_once, "orders": str(self.orders)}
         with (self.place.root / "worker.log").open("ab") as said:
             process = subprocess.Popen(
-                [sys.executable, "-c", f"{code}\nimport cluster_play; cluster_play.main()", json.dumps(told)],
+                [*within, sys.executable, "-c", f"{code}\nimport cluster_play; cluster_play.main()", json.dumps(told)],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
                 stdin=subprocess.DEVNULL,
                 stderr=said,
@@ -254,24 +283,49 @@ class Cluster:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def ready(self, engine: Engine, stations: int) -> None:
-        until(lambda: len([one for one in engine.machine.store.stations() if one.at_once]) == stations)
+        """Wait until so many stations can take units."""
+        until(lambda: sum(bool(one.at_once) for one in engine.machine.store.stations()) >= stations)
+
+
+class OrderedCrew(FaultyCrew):
+    """What is to go wrong may change while it works."""
+
+    orders: Path
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:  # type: ignore[override]
+        return tuple(Fault(**fault) for fault in json.loads(self.orders.read_text())) if self.orders.exists() else ()
+
+
+def ordered_crew(arguments: Mapping[str, Any], log: TextIO) -> OrderedCrew:
+    crew = OrderedCrew(Settings.model_validate(arguments["settings"]), log, arguments["secrets"])
+    crew.orders = Path(arguments["orders"])
+    return crew
 
 
 def main() -> None:
-    """The main of a worker: one lane, perhaps with faults on order."""
+    """The main of a worker of one lane."""
     told = json.loads(sys.argv[1])
     seats = {"network": 0, "processor": 0, told["lane"]: told["at_once"]}
-    crew, more = ("engine_play:faulty_crew", {"faults": told["faults"]}) if told["faults"] else (cluster.CREW, {})
     settings = Settings(_env_file=None, **told["settings"])
-    sys.exit(cluster.work(settings, cluster.Seats(**seats), crew, more))
+    more = {"orders": told["orders"]}
+    try:
+        sys.exit(cluster.work(settings, cluster.Seats(**seats), "cluster_play:ordered_crew", more))
+    except CrosscutError as error:
+        sys.stderr.write(f"crosscut: {error.public}\n")
+        sys.exit(2)
 
 
 @contextlib.contextmanager
 def clustered(root: Path, broker: str = "redis", **settings: Any) -> Iterator[Cluster]:
-    """Machines that share a place; its workers are ended with the block."""
+    """Machines that share a place, by way of wires to their services; its workers are ended with the block."""
     urls = services()
-    with schema(urls["postgresql"]) as database:
-        made = Cluster(SharedPlace(root, database), urls[broker], settings=settings)
+    with (
+        wired(urls["postgresql"]) as (state, database),
+        wired(urls[broker]) as (messages, carried),
+        schema(urls["postgresql"], database) as (direct, by_wire),
+    ):
+        made = Cluster(SharedPlace(root, direct), by_wire, carried, state, messages, urls[broker], settings=settings)
         try:
             yield made
         finally:

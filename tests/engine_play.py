@@ -357,10 +357,15 @@ def _check_job(place: Place, job: sqlite3.Row) -> None:
 
 
 def check_like_undisturbed(place: Place, document: Mapping[str, Any], *, uploaded: bool = False) -> None:
-    """The same files and the same rows as where nothing ever went wrong."""
+    """The same files and the same rows as where nothing ever went wrong, in a place whose engine has been closed."""
     check_invariants(place)
+    check_made(place, document, uploaded=uploaded)
+
+
+def check_made(place: Place, document: Mapping[str, Any], *, uploaded: bool = False) -> None:
+    """What is there of a job that has ended is what comes out where nothing ever goes wrong."""
     folder = document["task_name"]
-    files, rows = undisturbed(json.dumps(document), uploaded)
+    files, rows = undisturbed(json.dumps({**document, "task_name": "task"}), uploaded)
     _check_same(place.files(folder), files)
     _check_same({index: _kept(row) for index, row in place.outputs(folder).items()}, rows)
 

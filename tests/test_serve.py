@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
+from crosscut import cluster
 from crosscut.artifacts import storage_errors
 from crosscut.bootstrap import open_store
 from crosscut.client import running
@@ -130,3 +131,12 @@ def test_a_killed_server_leaves_nothing_the_command_line_trusts(tmp_path):
         eventually(lambda: "no running crosscut" in refused(tmp_path, "jobs", data_dir=str(tmp_path / "data")))
         assert (tmp_path / "data" / "server.json").exists()
         assert server.command("keys", "list", "--json") == '{"keys": []}\n'
+
+
+def test_what_a_cluster_lacks_is_said_before_anything_starts():
+    def told(**more):
+        return cluster.refusal(Settings(_env_file=None, engine="celery", **more)).public
+
+    assert "set CROSSCUT_BROKER_URL" in told()
+    assert "set CROSSCUT_DATABASE_URL" in told(broker_url="redis://127.0.0.1")
+    assert "set CROSSCUT_DATABASE_URL" in told(broker_url="redis://127.0.0.1", database_url="sqlite:///x")

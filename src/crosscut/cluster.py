@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 SENT_SECONDS = 10.0
 """A message that takes longer to be taken, while none waits in the broker, is sent again."""
 
+AHEAD = 32
+"""Tasks of one job that may be on their way, where each makes fewer variations than that: they are soon done."""
+
 SERVER_SECONDS = 30.0
 """A worker that is started first waits so long for its server."""
 
@@ -89,13 +92,25 @@ def _app(settings: Settings) -> Celery:
 
 def _share(settings: Settings, store: Store, place: str) -> None:
     """Tell the workers what they must know as we do, and mark what they must see as we do."""
-    store.agreed("webhook_secret", installation_secret(settings.data_dir))
+    _agreed_secret(settings, store)
     mark = store.agreed("mark", secrets.token_hex(16))
     with storage_errors():
         for folder in (settings.data_dir, *([] if is_remote(place) else [Path(place)])):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / MARK).write_text(mark, encoding="ascii")
     store.tell("destination", place)
+
+
+def webhook_secret(settings: Settings) -> str:
+    """What signs the webhooks of this cluster where nothing is configured."""
+    if error := refusal(settings):
+        raise error
+    with contextlib.closing(Store(settings.database_url, newer=True)) as store:
+        return _agreed_secret(settings, store)
+
+
+def _agreed_secret(settings: Settings, store: Store) -> str:
+    return store.agreed("webhook_secret", installation_secret(settings.data_dir))
 
 
 def _check_shared(settings: Settings, store: Store) -> None:
@@ -131,7 +146,8 @@ def _is_marked(folder: Path, mark: str | None) -> bool:
 
 
 def _options(settings: Settings) -> Options:
-    return replace(bootstrap.options_of(settings), sent_seconds=SENT_SECONDS)
+    ahead = AHEAD if 0 < settings.batch < AHEAD else 0
+    return replace(bootstrap.options_of(settings), sent_seconds=SENT_SECONDS, ahead=ahead)
 
 
 # Whoever plans and answers
@@ -165,11 +181,10 @@ def open_scheduler(
 
         def executor(_machine: Machine) -> CeleryExecutor:
             def rescale(processors: int) -> None:
-                store.options = replace(
-                    store.options, processors=processors, window=2 * processors, senders=processors + 1
-                )
+                window = 2 * processors + store.options.ahead
+                store.options = replace(store.options, processors=processors, window=window, senders=processors + 1)
 
-            return CeleryExecutor(app, _cluster(store), store, log, rescale)
+            return CeleryExecutor(app, _cluster(store), store, log, rescale, store.options.ahead)
 
         # Who may write where is in SQL: locks of this machine would say nothing to others.
         machine = Machine(store, service, executor, Claims(None), log, store.clock, alone=False)
@@ -198,52 +213,65 @@ def work(settings: Settings, seats: Seats, crew: str = CREW, more: Mapping[str, 
 
 
 def _serve_lane(settings: Settings, lane: Lane, at_once: int, crew: str, more: Mapping[str, Any]) -> int:
-    from crosscut.engine.carrier import queue_of  # noqa: PLC0415 - Celery is an extra
-    from crosscut.engine.station import Station  # noqa: PLC0415 - Celery is an extra
-
     with contextlib.ExitStack() as stack:
         logs: list[TextIO] = [sys.stderr]
         if settings.log_file:
             with storage_errors():
                 logs.append(stack.enter_context(settings.log_file.open("a", encoding="utf-8")))
-        log = event_log(logs)
-        logging.basicConfig(handlers=[ToEvents(stream) for stream in logs], level=logging.WARNING, force=True)
         with storage_errors():
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = Store(settings.database_url, _options(settings), newer=True)
         stack.callback(store.close)
         _check_shared(settings, store)
-        name = f"{lane}-{secrets.token_hex(4)}@{socket.gethostname()}"
-        arguments = bootstrap.crew_arguments(settings, store.told("webhook_secret"))
-
-        def executor(station: Station) -> EmbeddedExecutor:
-            return EmbeddedExecutor(
-                store,
-                crew,
-                {**arguments, **more},
-                processors=at_once if lane == "processor" else 0,
-                network=at_once if lane == "network" else 0,
-                on_death=station.died,
-                on_loss=station.lost,
-                on_change=lambda: None,
-                on_end=station.ended,
-                prefix=f"{name}/",
-                logs=logs,
-            )
-
-        station = Station(_app(settings), queue_of(_cluster(store), lane), store, lane, name, at_once, executor, log)
+        log = event_log(logs)
+        logging.basicConfig(handlers=[ToEvents(stream) for stream in logs], level=logging.WARNING, force=True)
+        arguments = {**bootstrap.crew_arguments(settings, store.told("webhook_secret")), **more}
+        station = _station(settings, store, lane, at_once, Hiring(crew, arguments, logs))
 
         def end(_number: int, _frame: object) -> None:
             station.stop(settings.grace_seconds)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
-        log.info("working", lane=lane, at_once=at_once, station=name)
+        log.info("working", lane=lane, at_once=at_once, station=station.name, pid=os.getpid())
         try:
             return station.run()
         finally:
             station.close()
-            log.info("ending", lane=lane, station=name)
+            log.info("ending", lane=lane, station=station.name)
+
+
+class Hiring(NamedTuple):
+    """How worker processes are made: see `engine.worker.Factory`."""
+
+    crew: str
+    arguments: Mapping[str, Any]
+    logs: Sequence[TextIO]
+
+
+def _station(settings: Settings, store: Store, lane: Lane, at_once: int, hiring: Hiring) -> Station:
+    from crosscut.engine.carrier import queue_of  # noqa: PLC0415 - Celery is an extra
+    from crosscut.engine.station import Station  # noqa: PLC0415 - Celery is an extra
+
+    name = f"{lane}-{secrets.token_hex(4)}@{socket.gethostname()}"
+
+    def executor(station: Station) -> EmbeddedExecutor:
+        return EmbeddedExecutor(
+            store,
+            hiring.crew,
+            hiring.arguments,
+            processors=at_once if lane == "processor" else 0,
+            network=at_once if lane == "network" else 0,
+            on_death=station.died,
+            on_loss=station.lost,
+            on_change=lambda: None,
+            on_end=station.ended,
+            prefix=f"{name}/",
+            logs=hiring.logs,
+        )
+
+    queue = queue_of(_cluster(store), lane)
+    return Station(_app(settings), queue, store, lane, name, at_once, executor, event_log(hiring.logs))
 
 
 def _both(seats: Seats) -> int:

@@ -92,6 +92,8 @@ class Metrics:
     cache: Mapping[str, float] = field(default_factory=dict)
     """By result: `hit`, `miss`."""
     voice_characters: float = 0.0
+    resent: int = 0
+    """Units that were handed out again because nobody began them."""
     jobs: Mapping[str, int] = field(default_factory=dict)
     """By state."""
     workers: Mapping[tuple[str, str], int] = field(default_factory=dict)

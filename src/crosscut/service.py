@@ -358,6 +358,7 @@ class Service:
             bytes={"in": meters.get("bytes_in", 0.0), "out": meters.get("bytes_out", 0.0)},
             cache={"hit": meters.get("cache_hits", 0.0), "miss": meters.get("cache_misses", 0.0)},
             voice_characters=meters.get("characters", 0.0),
+            resent=int(known.get("units", {}).get("resent", 0)),
             jobs=found["jobs"],
             workers=states,
             worker_busy_ratio=busy / len(workers) if workers else 0.0,

@@ -50,6 +50,7 @@ class _Amounts(Collector):
         yield _family(CounterMetricFamily, "bytes", "Bytes fetched and delivered.", ("direction",), now.bytes)
         yield _family(CounterMetricFamily, "cache", "Pieces asked of the store by result.", ("result",), now.cache)
         yield CounterMetricFamily("crosscut_voice_characters", "Characters that were spoken.", now.voice_characters)
+        yield CounterMetricFamily("crosscut_units_resent", "Units sent again that nobody had begun.", now.resent)
         yield _family(GaugeMetricFamily, "jobs", "Jobs by state.", ("state",), now.jobs)
         yield _family(GaugeMetricFamily, "workers", "Workers by lane and state.", ("lane", "state"), now.workers)
         yield GaugeMetricFamily(

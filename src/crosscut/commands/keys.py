@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from cyclopts import App, Parameter
 
-from crosscut import bootstrap
+from crosscut import bootstrap, cluster
 from crosscut.client import Client, running
 from crosscut.commands.shared import dump, load_settings
 from crosscut.errors import RequestError, ServerError
@@ -89,7 +89,10 @@ def webhook_secret() -> int:
     """Print the secrets that sign this server's webhooks, for those who receive them."""
     settings = load_settings()
     configured = [secret.get_secret_value() for secret in settings.webhook_secrets]
-    print("\n".join(configured or [installation_secret(settings.data_dir)]))  # noqa: T201
+    if not configured:
+        celery = settings.engine == "celery"
+        configured = [cluster.webhook_secret(settings) if celery else installation_secret(settings.data_dir)]
+    print("\n".join(configured))  # noqa: T201
     return 0
 
 

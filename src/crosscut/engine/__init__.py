@@ -27,6 +27,10 @@ class Executor(Protocol):
         """How many more units of that lane may be handed out now; `queued` and `running` are the store's counts."""
         ...
 
+    def rest(self) -> float:
+        """Seconds until the scheduler looks again when nobody wakes it."""
+        ...
+
     def submit(self, unit: int, attempt: int, lane: Lane) -> None:
         """Pass it on without waiting; may be called again with the same values."""
         ...

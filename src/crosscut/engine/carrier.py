@@ -23,6 +23,9 @@ TASK = "crosscut.execute"
 LEAST_WAITING = 8
 """Units of a lane that may wait in the broker, however few can run at once."""
 
+REST_SECONDS, LONG_REST_SECONDS = 0.05, 0.2
+"""Between two looks, when nobody tells us that a unit has ended: while some are out, and while none is."""
+
 SOCKET_SECONDS = 5
 """How long a broker may take to answer."""
 
@@ -60,8 +63,13 @@ def queue_of(cluster: str, lane: Lane) -> str:
 class CeleryExecutor:
     """Passes units on through Celery, and by SQL knows who is there to take them."""
 
-    def __init__(self, app: Celery, cluster: str, store: Store, log: Any, rescale: Callable[[int], object]) -> None:
-        """`rescale` is told how many units of the processor lane the stations can do at once, whenever that changes."""
+    def __init__(
+        self, app: Celery, cluster: str, store: Store, log: Any, rescale: Callable[[int], object], ahead: int = 0
+    ) -> None:
+        """`ahead` is how many more units may wait in the broker.
+
+        `rescale` is told how many units of the processor lane the stations can do at once, whenever that changes.
+        """
         self._app = app
         self._cluster = cluster
         self._store = store
@@ -69,6 +77,8 @@ class CeleryExecutor:
         self._rescale = rescale
         self._stations: Sequence[Any] = ()
         self._scale = 0
+        self._ahead = ahead
+        self._out: dict[Lane, int] = {}
         self._buried = time.monotonic()
         self._down_until = 0.0
         self._problem: str | None = None
@@ -76,10 +86,14 @@ class CeleryExecutor:
     # The thin executor
 
     def slots(self, lane: Lane, queued: int, running: int) -> int:
+        self._out[lane] = queued + running
         capacity = self._capacity(lane)
         if not capacity or time.monotonic() < self._down_until:
             return 0
-        return max(LEAST_WAITING, capacity, running) - queued
+        return max(LEAST_WAITING, capacity, running) + self._ahead - queued
+
+    def rest(self) -> float:
+        return REST_SECONDS if any(self._out.values()) else LONG_REST_SECONDS
 
     def submit(self, unit: int, attempt: int, lane: Lane) -> None:
         if time.monotonic() < self._down_until:
@@ -156,5 +170,5 @@ class CeleryExecutor:
 
 
 def _is_unknown(error: Exception) -> bool:
-    """RabbitMQ has no such queue before its first message (AMQP 0-9-1: 404, NOT_FOUND)."""
-    return getattr(error, "code", None) == 404 or getattr(error, "reply_code", None) == 404
+    """There is no such queue: nothing was sent yet, or Redis holds no empty lists (AMQP 0-9-1: 404, NOT_FOUND)."""
+    return str(getattr(error, "reply_code", "")) == "404"

@@ -31,6 +31,8 @@ NETWORK_UNITS = 8
 """Units at once in the one process of the network lane: they mostly wait."""
 WAITING = 1
 """Units that wait in this process for each that can run."""
+REST_SECONDS = 0.2
+"""Between two looks of the scheduler: it is woken when a unit has ended."""
 SHORT_LIFE_SECONDS = 5.0
 """A worker that ends sooner, with nothing done, is not replaced at once."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -142,6 +144,9 @@ class EmbeddedExecutor:
 
     def slots(self, lane: Lane, queued: int, running: int) -> int:
         return max(0, (1 + WAITING) * self._capacity[lane] - queued - running)
+
+    def rest(self) -> float:
+        return REST_SECONDS
 
     def submit(self, unit: int, attempt: int, lane: Lane) -> None:
         with self._lock:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from crosscut.fields import Event
     from crosscut.store import Store
 
-REST_SECONDS = 0.2
-"""Between two looks when nobody wakes us."""
-
 LEAST_SECONDS = 0.02
 """Between two looks however often we are woken: what comes meanwhile is looked at together."""
 
@@ -81,7 +78,7 @@ class Scheduler:
                 self._stopped.wait(1.0)
             self._stopped.wait(LEAST_SECONDS)
             if not busy:
-                self._news.wait(REST_SECONDS)
+                self._news.wait(self._executor.rest())
 
     def tick(self) -> bool:
         """Look at everything once; whether anything was handed out."""

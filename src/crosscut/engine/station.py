@@ -49,7 +49,7 @@ class Station:
         self._queue = queue
         self._store = store
         self._lane = lane
-        self._name = name
+        self.name = name
         self._at_once = at_once
         self._log = log
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class Station:
         self._app.steps["consumer"].add(_waker(self._bell))
         self._app.amqp.queues.select_add(self._queue)
         controller = self._app.WorkController(
-            hostname=self._name,
+            hostname=self.name,
             pool=_pool(self._ring),
             concurrency=self._at_once,
             queues=[self._queue],
@@ -147,7 +147,7 @@ class Station:
             ready = self._at_once if self._executor.workers() else 0
             problem = "; ".join(self._executor.problems()) or None
             try:
-                for worker in self._store.report(self._name, self._lane, ready, busy, problem):
+                for worker in self._store.report(self.name, self._lane, ready, busy, problem):
                     self._executor.kill(worker)
             except CrosscutError as error:
                 if not silent:
@@ -158,7 +158,7 @@ class Station:
             if self._closing.wait(REPORT_SECONDS if ready else READY_SECONDS):
                 break
         try:
-            self._store.leave(self._name)
+            self._store.leave(self.name)
         except CrosscutError as error:
             self._log.warning("the database cannot be reached", detail=error.detail)
 

@@ -70,8 +70,8 @@ CLOCK_SECONDS = 10.0
 CLOCK_DOUBT = 0.5
 """A comparison that took longer says too little."""
 
-COLLISIONS = frozenset({"40001", "40P01"})
-"""SQLSTATE of transactions that got into each other's way: serialization failures and deadlocks."""
+COLLISIONS = frozenset({"40001", "40P01", "55P03"})
+"""SQLSTATE of transactions that got into each other's way: serialization failures, deadlocks, locks not to be had."""
 
 
 class Database:
@@ -155,6 +155,8 @@ class Database:
         config.set_main_option("script_location", str(MIGRATIONS))
         with self._engine.begin() as connection:
             if not self.sqlite:
+                # Another's migration may take as long as it takes.
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             self._compare(connection)
             config.attributes["connection"] = connection

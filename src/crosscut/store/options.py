@@ -31,6 +31,8 @@ class Options:
     free_speech: bool = True
     """Whether lines are spoken for a job that is only planned."""
     lease_seconds: float = 60.0
+    ahead: int = 0
+    """Units beyond those that can run that one job may have in hand, where they are soon done and far away."""
     sent_seconds: float = 60.0
     """How long a unit that was handed out may wait to be begun before it is looked for."""
     source_seconds: float = 900.0
@@ -40,7 +42,7 @@ class Options:
 
     def most_in_hand(self, lane: Lane) -> int:
         """Units of a lane that one job may have in hand; there are more, so that a slow job leaves some to others."""
-        return self.downloads if lane == "network" else 2 * self.processors
+        return self.downloads if lane == "network" else 2 * self.processors + self.ahead
 
     def allowed(self, kind: Kind, payload: Mapping[str, Any] | None = None) -> float:
         """Seconds one attempt may take."""
