@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import threading
 import time
 
@@ -15,7 +16,7 @@ import pytest
 from api_fakes import BODY, JSON, REQUEST, FakeService, client_of, post_in_pieces, video_bytes
 from crosscut.api.answers import Streamed
 from crosscut.api.jobs import MANIFEST_BLOCK, _blocks
-from crosscut.ports import Metrics
+from crosscut.ports import Histogram, Metrics
 from crosscut.report import manifest_json
 
 
@@ -386,8 +387,14 @@ def test_alive_and_ready(client, service):
 
 def test_amounts_for_prometheus(client, service):
     service.amounts = Metrics(
-        queue_depth={("segment", "queued"): 3},
-        queue_oldest_seconds=1.5,
+        queue_depth={("segment", "processor", "queued"): 3},
+        queue_oldest_seconds={"processor": 1.5},
+        backlog=12,
+        unit_seconds={"batch": Histogram([(0.1, 1), (30.0, 3), (math.inf, 4)], 62.5)},
+        retries={"timeout": 2},
+        lost={"expired": 1},
+        ready=False,
+        voice_dollars=0.25,
         stage_seconds={"fetch": 2.5},
         stage_count={"fetch": 4},
         variations={"made": 7},
@@ -403,8 +410,18 @@ def test_amounts_for_prometheus(client, service):
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = set(response.text.splitlines())
     assert lines >= {
-        'crosscut_queue_depth{kind="segment",state="queued"} 3.0',
-        "crosscut_queue_oldest_seconds 1.5",
+        'crosscut_queue_depth{kind="segment",lane="processor",state="queued"} 3.0',
+        'crosscut_queue_oldest_seconds{lane="processor"} 1.5',
+        "crosscut_backlog_variations 12.0",
+        'crosscut_unit_seconds_bucket{kind="batch",le="0.1"} 1.0',
+        'crosscut_unit_seconds_bucket{kind="batch",le="30.0"} 3.0',
+        'crosscut_unit_seconds_bucket{kind="batch",le="+Inf"} 4.0',
+        'crosscut_unit_seconds_count{kind="batch"} 4.0',
+        'crosscut_unit_seconds_sum{kind="batch"} 62.5',
+        'crosscut_retries_total{cause="timeout"} 2.0',
+        'crosscut_units_lost_total{how="expired"} 1.0',
+        "crosscut_ready 0.0",
+        "crosscut_voice_cost_dollars_total 0.25",
         'crosscut_stage_seconds_total{stage="fetch"} 2.5',
         'crosscut_stage_seconds_count{stage="fetch"} 4.0',
         'crosscut_variations_total{outcome="made"} 7.0',

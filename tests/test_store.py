@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import OperationalError
 
-from crosscut.store import Store
+from crosscut.store import Store, reading
 from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
-from crosscut.units import Outcome, Output
+from crosscut.units import Outcome, Output, Spent
 from store_play import Clock, Play, body, broken, leased, options, submission
 
 POSTGRES = os.environ.get("CROSSCUT_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
@@ -803,6 +803,90 @@ def test_totals_outlive_jobs(store):
     assert known["variations", "ok"] == 4
     assert known["meter", "bytes_in"] == 40
     assert known["stage_seconds", "conform"] == 8.0
+
+
+def _amounts(store):
+    return store.read(lambda db: reading.metrics(db, store.clock()))
+
+
+def test_amounts_tell_what_waits_by_kind_lane_and_state(store, clock):
+    store.submit(submission(body(2, 2)))
+    Play(store).settle()
+    unit, attempt = leased(store, "network")
+    assert store.start(unit, attempt, "w1")
+    with store.database.begin() as db:
+        later = select(work.c.id).where(work.c.state == "ready").limit(1).scalar_subquery()
+        db.execute(work.update().where(work.c.id == later).values(not_before=clock.now + 60))
+    clock.now += 7
+    found = _amounts(store)
+    assert found["units"] == {
+        ("source", "network", "running"): 1,
+        ("source", "network", "later"): 1,
+        ("source", "network", "ready"): 2,
+    }
+    assert found["oldest_seconds"] == {"network": 7.0}
+    assert (found["jobs"], found["backlog"]) == ({"running": 1}, 4)
+
+
+def test_amounts_tell_what_attempts_took_and_why_they_are_made_again(store, clock):
+    store.submit(submission(body(1, 1)))
+    again = iter(
+        [Outcome(failure=broken("slow", retryable=True), meters={"cost": 0.5}, spent={"fetch": Spent(0, 4.0)})]
+    )
+
+    def work_for_a_while(unit):
+        clock.now += 3 if unit.kind == "source" else 20
+        return next(again, None) if unit.kind == "source" else None
+
+    play = Play(store, trouble=work_for_a_while)
+    for _ in range(3):
+        play.run()
+        clock.now += 60
+    known = _amounts(store)["totals"]
+    assert {
+        label: count for label, count in known["unit_count"].items() if label.startswith(("source", "segment"))
+    } == {
+        "source 5.0": 3,
+        "segment 30.0": 2,
+    }
+    assert (known["unit_seconds"]["source"], known["unit_seconds"]["segment"]) == (9.0, 40.0)
+    assert known["retries"] == {"slow": 1}
+    assert known["meter"]["cost"] == 0.5
+    assert known["stage_seconds"]["fetch"] == 4.0 + 2 * 0.5
+
+
+def test_amounts_tell_how_units_were_lost(store, clock):
+    store.submit(submission(body(2, 2)))
+    play = Play(store)
+    play.settle()
+    held = [leased(store, "network") for _ in range(3)]
+    assert all(store.start(*each, f"w{number}") for number, each in enumerate(held))
+    store.died("w0")
+    clock.now += 61
+    store.reap()
+    assert not store.finish(*held[1], Outcome())
+    assert _amounts(store)["totals"]["units"] == {"crashed": 1, "expired": 2, "late": 1}
+
+
+def test_a_batch_that_is_made_again_tells_why(store, clock):
+    store.submit(submission(body(2, 2)))
+    once = iter([Outcome(failure=broken("full", retryable=True))])
+    play = Play(store, trouble=lambda unit: next(once, None) if unit.kind == "batch" else None)
+    for _ in range(3):
+        play.run()
+        clock.now += 60
+    assert _amounts(store)["totals"]["retries"] == {"full": 1}
+
+
+def test_units_that_older_code_ended_are_folded(store):
+    store.submit(submission(body(1, 1)))
+    Play(store).settle()
+    with store.database.begin() as db:
+        db.execute(work.update().values(state="done", done='{"spent": {"fetch": [1, 2.5]}, "meters": {}}'))
+    store.advance()
+    totals_known = _amounts(store)["totals"]
+    assert totals_known["stage_seconds"] == {"fetch": 5.0}
+    assert "unit_count" not in totals_known
 
 
 def test_a_webhook_is_told_of_the_first_failure_and_the_end_once(store):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from crosscut.errors import CrosscutError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from crosscut.virtual import VirtualFile
@@ -76,13 +76,32 @@ class Intake(Protocol):
 
 
 @dataclass(frozen=True)
+class Histogram:
+    counts: Sequence[tuple[float, float]]
+    """(bound, how many did not exceed it), by rising bounds; the last is infinite."""
+    sum: float
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Amounts for /metrics, from SQL; everything that only grows does so over restarts too."""
 
-    queue_depth: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """By kind of unit and its state."""
-    queue_oldest_seconds: float = 0.0
-    """Age of the unit that waits longest among those that could run."""
+    queue_depth: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    """By kind of unit, its lane and its state (`later`: it waits for a time, not for a worker)."""
+    queue_oldest_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Age of the unit that waits longest among those that could run, by lane."""
+    backlog: int = 0
+    """Variations still to come."""
+    unit_seconds: Mapping[str, Histogram] = field(default_factory=dict)
+    """What attempts took, by kind of unit."""
+    retries: Mapping[str, float] = field(default_factory=dict)
+    """Attempts that failed and are made again, by the code of the error."""
+    lost: Mapping[str, float] = field(default_factory=dict)
+    """Attempts that came to nothing, by how: `expired` (the worker was silent), `crashed` (it died), `late` (what it
+    handed in came after the unit was given to another).
+    """
+    ready: bool = True
+    """Whether nothing keeps the service from working."""
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     stage_count: Mapping[str, int] = field(default_factory=dict)
     variations: Mapping[str, int] = field(default_factory=dict)
@@ -94,6 +113,8 @@ class Metrics:
     voice_characters: float = 0.0
     resent: int = 0
     """Units that were handed out again because nobody began them."""
+    voice_dollars: float = 0.0
+    """What spoken lines cost, by the provider's list."""
     jobs: Mapping[str, int] = field(default_factory=dict)
     """By state."""
     workers: Mapping[tuple[str, str], int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ row is fought over.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 FOLDED_AT_ONCE = 500
 REASONS_KEPT = 20
+
+SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+"""Bounds of the histogram of what units take."""
+
+LABEL_LENGTH = 40
+"""Of the labels of `totals`."""
 
 
 def record(db: Connection, job: int, made: Iterable[Output]) -> None:
@@ -108,6 +115,7 @@ def _fold_job(
     errors: dict[str, dict[str, int]] = {"made": {}, "doomed": {}} | (json.loads(row.errors) if row else {})
     added = dict.fromkeys(("ok", "kept", "failed"), 0)
     for one in done:
+        _meter(one, grown)
         for stage, (count, seconds) in one["spent"].items():
             total = spent.setdefault(stage, [0, 0.0])
             total[0] += count
@@ -129,6 +137,16 @@ def _fold_job(
         making = row.making or (now if added["ok"] else None)
         more = {f"more_{name}": value for name, value in added.items()}
         db.execute(_ADD, {"at": job, "since": making, **told, **more})
+
+
+def _meter(one: Mapping[str, Any], grown: defaultdict[tuple[str, str], float]) -> None:
+    """How long an attempt took, and why there will be another; older code tells neither."""
+    if "seconds" in one:
+        bound = next((bound for bound in SECONDS if one["seconds"] <= bound), math.inf)
+        grown["unit_count", f"{one['kind']} {bound}"] += 1
+        grown["unit_seconds", one["kind"]] += one["seconds"]
+    for code, count in one.get("retries", {}).items():
+        grown["retries", code[:LABEL_LENGTH]] += count
 
 
 _KEPT = (

@@ -157,15 +157,22 @@ _HELD = (
 )
 
 
-def close(db: Connection, row: AnyRow, outcome: Outcome, **counted: Any) -> None:
+def close(db: Connection, row: AnyRow, outcome: Outcome, now: float, **counted: Any) -> None:
     """The unit is over: what it spent waits to be folded into its job."""
+    # The key is free again: the same piece may be wanted anew before the fold.
+    db.execute(_CLOSE, {"unit": row.id, "free": f"done/{row.id}", "told": _told(row, outcome, now, counted)})
+
+
+def _told(row: AnyRow, outcome: Outcome, now: float, counted: Mapping[str, Any]) -> str:
+    """What `fold` adds up, of the attempt that ends now."""
     done = {
+        "kind": row.kind,
+        "seconds": max(0.0, now - (row.deadline - row.allowed)),
         "spent": {stage: [spent.count, spent.seconds] for stage, spent in outcome.spent.items()},
         "meters": dict(outcome.meters),
         **counted,
     }
-    # The key is free again: the same piece may be wanted anew before the fold.
-    db.execute(_CLOSE, {"unit": row.id, "free": f"done/{row.id}", "told": json.dumps(done)})
+    return json.dumps(done)
 
 
 _CLOSE = (
@@ -175,10 +182,14 @@ _CLOSE = (
 )
 
 
-def try_again(db: Connection, row: AnyRow, failure: Failure, now: float) -> bool:
+def try_again(db: Connection, row: AnyRow, failure: Failure, outcome: Outcome, now: float) -> bool:
     """Put it back for a later try; False when that cannot help (any more)."""
     if not may_try_again(row, failure):
         return False
+    # The unit goes on: what this attempt spent is a row of its own, to be folded.
+    told = _told(row, outcome, now, {"retries": {failure.code: 1}})
+    note = unit_row(row.kind, row.job, {}, now, lane=row.lane) | {"state": "done", "done": told}
+    put(db, [note | {"key": f"done/{note['key']}"}])
     pause = pause_before(row, failure)
     if failure.everyone:
         pause_destination(db, row.job, now + pause)

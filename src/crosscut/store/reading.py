@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, distinct, func, or_, select
+from sqlalchemy import and_, bindparam, case, distinct, func, or_, select
 
 from crosscut.store import outcomes, queue
 from crosscut.store.schema import LIVE, documents, jobs, needs, outputs, slots, totals, work
@@ -224,16 +224,21 @@ _UNTOLD: tuple[tuple[Event, Select[Any]], ...] = (
 
 def metrics(db: Connection, now: float) -> dict[str, Any]:
     waiting = or_(work.c.job.is_(None), ~queue.stopped())
+    # What waits for a time is not what waits for a worker.
+    state = case((and_(work.c.state == "ready", work.c.not_before > now), "later"), else_=work.c.state).label(
+        "now_state"
+    )
     units = db.execute(
-        select(work.c.kind, work.c.state, func.count())
+        select(work.c.kind, work.c.lane, state, func.count())
         .outerjoin(jobs, jobs.c.id == work.c.job)
         .where(work.c.state != "done", waiting)
-        .group_by(work.c.kind, work.c.state)
+        .group_by(work.c.kind, work.c.lane, "now_state")
     )
-    oldest = db.scalar(
-        select(func.min(work.c.ready_since))
+    oldest = db.execute(
+        select(work.c.lane, func.min(work.c.ready_since))
         .outerjoin(jobs, jobs.c.id == work.c.job)
         .where(work.c.state == "ready", work.c.not_before <= now, waiting)
+        .group_by(work.c.lane)
     )
     states = db.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
     backlog = db.scalar(
@@ -245,8 +250,8 @@ def metrics(db: Connection, now: float) -> dict[str, Any]:
     for row in db.execute(select(totals)):
         known.setdefault(row.name, {})[row.label] = row.value
     return {
-        "units": {(kind, state): count for kind, state, count in units},
-        "oldest_seconds": max(0.0, now - oldest) if oldest else 0.0,
+        "units": {(kind, lane, state): count for kind, lane, state, count in units},
+        "oldest_seconds": {lane: max(0.0, now - since) for lane, since in oldest},
         "jobs": dict(states.all()),
         "backlog": int(backlog or 0),
         "totals": known,

@@ -40,19 +40,20 @@ def finish(
     """Take in the outcome, or throw it away (False) when the unit is no longer that attempt's."""
     row = queue.held_by(db, unit, attempt)
     if row is None:
+        outcomes.add(db, {("units", "late"): 1})
         return False
     if row.kind == "batch":
         _batch(db, row, outcome, options, now)
     elif outcome.failure is None:
         _succeeded(db, row, outcome, grid_of, options, now)
-    elif not queue.try_again(db, row, outcome.failure, now):
+    elif not queue.try_again(db, row, outcome.failure, outcome, now):
         _failed(db, row, outcome.failure, outcome, grid_of, now)
     return True
 
 
 def died(db: Connection, worker: str, grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
     """A worker is dead: what it had in hand goes back, or is given up when it killed too many."""
-    _lost(db, queue.in_hand(db, worker), grid_of, options, now)
+    _lost(db, queue.in_hand(db, worker), grid_of, options, now, "crashed")
 
 
 def silent(db: Connection, grid_of: Callable[[str], Grid], options: Options, now: float) -> list[str]:
@@ -61,11 +62,13 @@ def silent(db: Connection, grid_of: Callable[[str], Grid], options: Options, now
     What they hand in later is fenced.
     """
     rows = queue.silent(db, now)
-    _lost(db, rows, grid_of, options, now)
+    _lost(db, rows, grid_of, options, now, "expired")
     return sorted({row.worker for row in rows})
 
 
-def _lost(db: Connection, rows: Sequence[AnyRow], grid_of: Callable[[str], Grid], options: Options, now: float) -> None:
+def _lost(
+    db: Connection, rows: Sequence[AnyRow], grid_of: Callable[[str], Grid], options: Options, now: float, how: str
+) -> None:
     for row in rows:
         if queue.crashed(db, row, now):
             continue
@@ -73,6 +76,7 @@ def _lost(db: Connection, rows: Sequence[AnyRow], grid_of: Callable[[str], Grid]
             _batch(db, row, Outcome(failure=queue.CRASHED), options, now)
         else:
             _failed(db, row, queue.CRASHED, Outcome(), grid_of, now)
+    outcomes.add(db, {("units", how): len(rows)})
 
 
 def _succeeded(
@@ -89,7 +93,7 @@ def _succeeded(
         if job is not None and job.phase == "plan" and job.state != "cancelled":
             grid = request_of(record_of(job)).grid(outcome.result["targets"])
             planning.decided(db, job, outcome.result, grid, options, now)
-    queue.close(db, row, outcome)
+    queue.close(db, row, outcome, now)
 
 
 def _failed(
@@ -103,17 +107,18 @@ def _failed(
         planning.over(db, row.job, failure.public, now, {})
     elif row.kind == "plan":
         fail(db, row.job, failure.public, now)
-    queue.close(db, row, outcome)
+    queue.close(db, row, outcome, now)
 
 
 def _batch(db: Connection, row: AnyRow, outcome: Outcome, options: Options, now: float) -> None:
     """Record what came out; what can heal, and what was not come to, is put back as a batch of its own."""
     job = db.execute(_JOB, {"at": row.job}).one_or_none()
     if job is None:
-        queue.close(db, row, outcome)
+        queue.close(db, row, outcome, now)
         return
     ended = [one for one in outcome.outputs if one.error is None or not one.error.retryable]
     seen = {one.index for one in ended}
+    retries: dict[str, int] = {}
     left = [index for index in json.loads(row.payload)["indexes"] if index not in seen]
     if left:
         unhealed = {one.index: one.error for one in outcome.outputs if one.error}
@@ -125,11 +130,12 @@ def _batch(db: Connection, row: AnyRow, outcome: Outcome, options: Options, now:
             if failure.everyone:
                 queue.pause_destination(db, row.job, now + pause)
             _put_back(db, row, left, row.tries + 1, pause, options, now)
+            retries = {failure.code: 1}
         else:
             fallback = failure or queue.CRASHED
             ended += [Output(index, error=unhealed.get(index) or fallback) for index in left]
     outcomes.record(db, job.seq, ended)
-    queue.close(db, row, outcome, **_counted(ended))
+    queue.close(db, row, outcome, now, retries=retries, **_counted(ended))
 
 
 _JOB = select(jobs.c.seq, jobs.c.state).where(jobs.c.id == bindparam("at"))
