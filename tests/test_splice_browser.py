@@ -210,9 +210,11 @@ def numbered_through(folder: Path, options: list[dict[str, str]]) -> list[Segmen
 NUMBERS = [60, 3, 24, 23, 47, 48, 50, 0, 71]
 
 
-def test_a_safe_join_with_b_frames_and_sound(tmp_path: Path) -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_safe_join_with_b_frames_and_sound(tmp_path: Path, grouped: bool) -> None:
     segments = numbered_through(tmp_path, [{}, {}, {}])
-    video = splice(segments, sound(tmp_path / "sound.mp4", 3 * clips.RATE))
+    video = splice(segments, sound(tmp_path / "sound.mp4", 3 * clips.RATE), grouped=grouped)
+    assert len(video.shared) == 4 * grouped
     result = watch(video, middles(NUMBERS), tmp_path / "profile")
     check(result, NUMBERS, duration=Fraction(3), last=71)
     assert result["size"] == [160, 96]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crosscut import layout
 from crosscut.captions import CLOCK, samples_of
 from crosscut.errors import SpliceError, StorageError
 from crosscut.media import AAC_FRAME, AUDIO_RATE
@@ -120,6 +121,8 @@ class Soundtrack:
     runs: tuple[AudioRun, ...]
     priming: int
     samples: int
+    own: bool = False
+    """Made for one video alone: no other has the same access units."""
 
 
 def read_track(path: Path, kind: Kind) -> Track:
@@ -153,8 +156,12 @@ def splice(
     *,
     hold: Fraction | Sequence[Fraction] = Fraction(0),
     captions: Captions | None = None,
+    grouped: bool = False,
 ) -> VirtualFile:
     """The segments one after the other under one soundtrack.
+
+    Sound and pictures of a second lie together; `grouped`, what other videos have as well lies in one piece each, so
+    that a store can join them (see `layout`): the same samples at other places of the file.
 
     The last frame of all stays `hold` seconds longer, or that of each segment where there is a number for each.
 
@@ -164,22 +171,25 @@ def splice(
     """
     lanes = [_video_lane(segments, _holds(segments, hold))]
     if soundtrack is not None:
-        lanes.append(_audio_lane(soundtrack))
+        lanes.append(_audio_lane(soundtrack, grouped=grouped))
     if captions is not None:
         lanes.append(_text_lane(captions, lanes[0].table))
-    order = sorted(
-        (second, kind, index) for kind, lane in enumerate(lanes) for index, second in enumerate(lane.seconds)
-    )
+    order = layout.grouped if grouped else layout.interleaved
     starts = [np.zeros_like(lane.table.chunk_offsets) for lane in lanes]
     extents: list[Extent] = []
+    pieces: list[tuple[int, int, int]] = []
     media = 0
-    for _, kind, index in order:
+    for kind, index in order([layout.Chunks(lane.seconds, lane.pieces) for lane in lanes]):
         starts[kind][index] = media
-        chunk = lanes[kind].chunks[index]
-        media += sum(extent.length for extent in chunk)
+        chunk, piece = lanes[kind].chunks[index], lanes[kind].pieces[index]
+        length = sum(extent.length for extent in chunk)
+        if piece != layout.OWN:
+            pieces.append((kind, piece, length))
+        media += length
         extents += chunk
     head = write_head([replace(lane.table, chunk_offsets=at) for lane, at in zip(lanes, starts, strict=True)], media)
-    return VirtualFile((Extent(head, 0, len(head)), *extents))
+    shared = layout.ranges(pieces, len(head) + media) if grouped else ()
+    return VirtualFile((Extent(head, 0, len(head)), *extents), shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +202,8 @@ class _Lane:
     """The second of the video in which each chunk starts: chunks are interleaved by it."""
     chunks: list[list[Extent]]
     """The bytes of each chunk."""
+    pieces: list[int]
+    """Of which piece that other videos may have as well each chunk is a part; `layout.OWN`: of none."""
 
 
 def _video_lane(segments: Sequence[Segment], holds: Sequence[Fraction]) -> _Lane:
@@ -240,16 +252,19 @@ def _video_lane(segments: Sequence[Segment], holds: Sequence[Fraction]) -> _Lane
         width=segments[0].track.width,
         height=segments[0].track.height,
     )
-    return _Lane(table, seconds[first].tolist(), chunks)
+    owners = np.repeat(np.arange(len(segments)), counts)
+    return _Lane(table, seconds[first].tolist(), chunks, owners[first].tolist())
 
 
-def _audio_lane(soundtrack: Soundtrack) -> _Lane:
+def _audio_lane(soundtrack: Soundtrack, *, grouped: bool) -> _Lane:
     _check_sound(soundtrack)
     runs = soundtrack.runs
     counts = [run.count for run in runs]
     total = sum(counts)
     seconds = np.maximum(0, np.arange(total) * AAC_FRAME - soundtrack.priming) // AUDIO_RATE
-    opens = np.diff(seconds, prepend=-1) != 0
+    spans = [(run.first, run.count) for run in runs]
+    pieces = layout.sound_pieces(spans) if grouped and not soundtrack.own else np.full(total, layout.OWN)
+    opens = (np.diff(seconds, prepend=-1) != 0) | (np.diff(pieces, prepend=layout.OWN) != 0)
     chunks: list[list[Extent]] = []
     sizes = []
     for run, run_opens in zip(runs, np.split(opens, np.cumsum(counts)[:-1]), strict=True):
@@ -269,7 +284,7 @@ def _audio_lane(soundtrack: Soundtrack) -> _Lane:
         shown=soundtrack.samples,
         media_time=soundtrack.priming,
     )
-    return _Lane(table, seconds[first].tolist(), chunks)
+    return _Lane(table, seconds[first].tolist(), chunks, pieces[first].tolist())
 
 
 def _text_lane(captions: Captions, picture: TrackTable) -> _Lane:
@@ -302,7 +317,7 @@ def _text_lane(captions: Captions, picture: TrackTable) -> _Lane:
         group=TEXT_GROUP,
         language=captions.language,
     )
-    return _Lane(table, seconds[first].tolist(), chunks)
+    return _Lane(table, seconds[first].tolist(), chunks, [layout.OWN] * len(chunks))
 
 
 def _add_samples(

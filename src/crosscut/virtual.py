@@ -47,11 +47,13 @@ class VirtualFile:
     where they are for as long as this object is read.
     """
 
-    __slots__ = ("_ends", "_extents")
+    __slots__ = ("_ends", "_extents", "shared")
 
-    def __init__(self, extents: Iterable[Extent]) -> None:
+    def __init__(self, extents: Iterable[Extent], shared: Iterable[tuple[int, int]] = ()) -> None:
+        """`shared` are ranges of the file (start, stop), in order, that other files have as well."""
         self._extents = tuple(_merged(extents))
         self._ends = tuple(accumulate(extent.length for extent in self._extents))
+        self.shared = tuple(shared)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -74,6 +76,21 @@ class VirtualFile:
                 yield sources.read(extent.source, extent.offset + skip, wanted)
                 start += wanted
                 index += wanted + skip == extent.length
+
+    def extents(self, start: int, stop: int) -> Iterator[Extent]:
+        """What these bytes of the file are made of."""
+        index = bisect_right(self._ends, start)
+        while start < stop:
+            extent = self._extents[index]
+            skip = start - (self._ends[index] - extent.length)
+            length = min(extent.length - skip, stop - start)
+            yield Extent(extent.source, extent.offset + skip, length)
+            start += length
+            index += 1
+
+    def alone(self) -> VirtualFile:
+        """The same bytes, of which no other file has any."""
+        return VirtualFile(self._extents)
 
     def sha256(self) -> str:
         digest = hashlib.sha256()
