@@ -98,6 +98,7 @@ class Nowhere:
 
 class Forgotten:
     location = "nowhere"
+    grouped = False
 
     def holds(self, name: str, size: int | None = None) -> bool:
         del name, size
@@ -137,19 +138,19 @@ class Copied(Forgotten):
 
 
 def produce_nowhere(body: dict[str, Any], data: Path) -> Production:
-    return _produce(body, data, Nowhere())
+    return produce_into(body, data, Nowhere())
 
 
 def produce_unsynced(body: dict[str, Any], data: Path, to: Path) -> Production:
     to.mkdir(parents=True)
-    return _produce(body, data, Unsynced(to))
+    return produce_into(body, data, Unsynced(to))
 
 
 def produce_folder(body: dict[str, Any], data: Path, to: Path) -> Production:
-    return _produce(body, data, FolderDestination(to))
+    return produce_into(body, data, FolderDestination(to))
 
 
-def _produce(body: dict[str, Any], data: Path, destination: Destination) -> Production:
+def produce_into(body: dict[str, Any], data: Path, destination: Destination) -> Production:
     parsed = parse_request(body, local=True)
     with open_workshop(Settings(data_dir=data)) as workshop:
         cpu = time.process_time()

@@ -15,12 +15,15 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import reduce
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import xor
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
+import google_crc32c
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -36,19 +39,24 @@ SMALLEST_PART = 5 << 20
 MOST_PARTS = 10_000
 MOST_COMPONENTS = 32
 """Objects that one compose joins (Cloud Storage, "Composing objects")."""
+CRC32C_POLYNOMIAL = 0x82F63B78
+"""Reflected (RFC 3720, appendix B.4)."""
 BLOCK = 1 << 16
 HOST = "storage.googleapis.com"
 
 ANSWERS = {
     "401": (401, "AuthenticationRequired"),
+    "400": (400, "InvalidArgument"),
     "403": (403, "AccessDenied"),
+    "501": (501, "NotImplemented"),
     "429": (429, "SlowDown"),
     "quota": (403, "QuotaExceeded"),
     "500": (500, "InternalError"),
     "503": (503, "ServiceUnavailable"),
 }
 """Faults that are answered before anything is done; `hangup` and `lost` close the connection, before and after, `hang`
-at the end; `damage` stores other bytes, `forget` loses the upload."""
+at the end; `damage` stores other bytes (a compose: in another order), `forget` loses the upload, `unsure` tells no
+checksum."""
 
 SIGNED_AT = re.compile(r"\d{8}T\d{6}Z")
 
@@ -59,6 +67,7 @@ class Body:
     md5: str
     data: bytes | None
     """None where the emulator keeps none."""
+    crc32c: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,26 @@ class Upload:
     key: str
     headers: dict[str, str]
     parts: dict[int, Body] = field(default_factory=dict)
+
+
+def joined_crc32c(first: int, second: int, length: int) -> int:
+    """The CRC32C of two stretches of bytes one behind the other, from theirs; the second has `length` bytes.
+
+    As zlib's `crc32_combine`: a byte of zeros is a linear map of the 32 bits, and so is any number of them.
+    """
+    zeros = [CRC32C_POLYNOMIAL, *(1 << bit for bit in range(31))]  # one bit of zero
+    for _ in range(3):
+        zeros = [_times(zeros, row) for row in zeros]
+    while length:
+        if length & 1:
+            first = _times(zeros, first)
+        zeros = [_times(zeros, row) for row in zeros]
+        length >>= 1
+    return first ^ second
+
+
+def _times(matrix: list[int], vector: int) -> int:
+    return reduce(xor, (row for bit, row in enumerate(matrix) if vector >> bit & 1), 0)
 
 
 class RefusedError(Exception):
@@ -179,6 +208,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
+    met = ""
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
@@ -220,6 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.emulator.uploads.clear()
         if fault == "damage":
             body = Body(body.size, "0" * 32, body.data)
+        self.met = fault
         work: Callable[[Body], Answer] = getattr(self, f"on_{operation}")
         return work(body)
 
@@ -239,18 +270,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             raise self.complaint(411, "MissingContentLength", "a body without a length")
         length = int(self.headers.get("content-length") or 0)
-        digest, kept, left = hashlib.md5(usedforsecurity=False), [], length
+        digest, checksum, kept, left = hashlib.md5(usedforsecurity=False), 0, [], length
         while left:
             block = self.rfile.read(min(left, BLOCK))
             if not block:
                 raise ConnectionResetError
             digest.update(block)
+            checksum = google_crc32c.extend(checksum, block)
             left -= len(block)
             if self.emulator.keep or self.command == "POST" or "compose" in self.query:
                 kept.append(block)
         with self.emulator.lock:
             self.emulator.bytes_in += length
-        return Body(length, digest.hexdigest(), b"".join(kept) if kept or not length else None)
+        return Body(length, digest.hexdigest(), b"".join(kept) if kept or not length else None, checksum)
 
     def check(self, operation: str, path: str) -> None:
         if "X-Goog-Signature" in self.query:
@@ -308,7 +340,8 @@ class _Handler(BaseHTTPRequestHandler):
         return RefusedError(status, code)
 
     def kept_headers(self) -> dict[str, str]:
-        return {name: value for name, value in self.headers.items() if re.match("content-type|x-goog-meta-", name)}
+        sent = {name.lower(): value for name, value in self.headers.items()}
+        return {name: value for name, value in sent.items() if re.match("content-type|x-goog-meta-", name)}
 
     def found(self) -> Stored:
         stored = self.emulator.objects.get(self.place)
@@ -373,7 +406,8 @@ class _Handler(BaseHTTPRequestHandler):
     def join(self, parts: list[Body], headers: dict[str, str]) -> Stored:
         """What is put together has no MD5 of the whole; its entity tag is none."""
         data = b"".join(part.data or b"" for part in parts) if self.emulator.keep else None
-        body = Body(sum(part.size for part in parts), "-".join(part.md5 for part in parts), data)
+        checksum = reduce(lambda before, part: joined_crc32c(before, part.crc32c, part.size), parts, 0)
+        body = Body(sum(part.size for part in parts), "-".join(part.md5 for part in parts), data, checksum)
         tag = base64.b64encode(f"generation {self.emulator.generation + 1}".encode()).decode()
         return self.emulator.store(self.place, body, f"-{tag}", headers)
 
@@ -392,8 +426,12 @@ class _Handler(BaseHTTPRequestHandler):
             sources = [self.emulator.objects.get((self.place[0], name)) for name in names]
             if not all(sources):
                 raise RefusedError(404, "NoSuchKey")
-            stored = self.join([source.body for source in sources if source], self.kept_headers())
-        return 200, b"", {"etag": f'"{stored.etag}"', "x-goog-generation": str(stored.generation)}
+            bodies = [source.body for source in sources if source]
+            stored = self.join(bodies[::-1] if self.met == "damage" else bodies, self.kept_headers())
+        told = {"etag": f'"{stored.etag}"', "x-goog-generation": str(stored.generation)}
+        if self.met != "unsure":
+            told["x-goog-hash"] = f"crc32c={base64.b64encode(stored.body.crc32c.to_bytes(4)).decode()}"
+        return 200, b"", told
 
     def on_delete(self, _: Body) -> Answer:
         with self.emulator.lock:

@@ -13,6 +13,7 @@ import urllib.request
 from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
+import av
 import pytest
 
 from azure_emulator import ACCOUNT, KEY
@@ -24,6 +25,7 @@ from crosscut.destinations.objectstore import ObjectStoreDestination
 from crosscut.errors import RequestError
 from crosscut.places import is_remote, whole, within
 from crosscut.settings import Settings
+from crosscut.status import NOT_JOINED
 from crosscut.virtual import Extent, VirtualFile
 from drive_emulator import Emulator as DriveEmulator
 from drive_model import REFRESH, SECRET
@@ -86,6 +88,46 @@ def test_videos_and_their_manifest_arrive_in_a_bucket_once(project, emulator):
     assert (again["made"], again["kept"]) == (0, 2)
     assert TOKEN not in done.stderr
     assert "BEGIN" not in done.stderr
+
+
+def big_clips(project):
+    """Clips of more bytes than it takes to put files together."""
+    for number in range(3):
+        encoding = {"x264-params": "qp=0:keyint=12"}
+        make_clip(project / f"{number}.mp4", frames=48, size=(160, 240), first=20 * number, options=encoding)
+    return {"a": ["0.mp4", "1.mp4", "2.mp4"], "b": ["2.mp4", "1.mp4", "0.mp4"]}
+
+
+def test_videos_are_joined_in_the_bucket_from_what_they_share(project, emulator):
+    wanted = {"video_blocks": big_clips(project), "text_to_speech": [{"text": "Hi there, and welcome to the show"}]}
+    done = render(project, emulator, "--to", "gs://bucket/ads", **wanted)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["made"], report["joined_in_bucket"], report["notes"]) == (9, 9, [])
+    manifest = json.loads(emulator.data("ads/Spring/manifest.json"))
+    rows = manifest["variations"]
+    assert report["bytes_sent"] == sum(row["bytes_sent"] for row in rows) < 0.5 * report["bytes"]
+    assert emulator.bytes_in < report["bytes_sent"] + 50_000
+    for row in rows:
+        data = emulator.data(f"ads/Spring/{row['file']}")
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (row["bytes"], row["sha256"])
+        (project / "joined.mp4").write_bytes(data)
+        with av.open(str(project / "joined.mp4")) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 96
+    assert emulator.names("ads/.crosscut/") == []
+    again = json.loads(render(project, emulator, "--to", "gs://bucket/ads", **wanted).stdout)
+    assert (again["made"], again["kept"], again["bytes_sent"]) == (0, 9, 0)
+
+
+def test_a_bucket_that_does_not_join_is_said_once(project, emulator):
+    emulator.forbidden = frozenset({"compose"})
+    done = render(project, emulator, "--to", "gs://bucket/ads", video_blocks=big_clips(project))
+    report = json.loads(done.stdout)
+    assert (report["made"], report["failed"], report["joined_in_bucket"]) == (9, 0, 0)
+    assert report["bytes_sent"] > report["bytes"]
+    assert report["notes"] == [NOT_JOINED]
+    assert emulator.names("ads/.crosscut/") == []
+    assert len([name for name in emulator.names("ads/Spring/") if name.endswith(".mp4")]) == 9
 
 
 def test_the_request_says_where_if_nobody_else_does(project, emulator):

@@ -158,6 +158,7 @@ def test_a_full_disk_ends_all_and_tells_what_was_finished(place, shop):
     studio = studio_for(place, shop, video_blocks={"one": clips, "two": clips, "three": clips})
 
     class Full:
+        grouped = False
         location = "there"
         left = 3
         lock = threading.Lock()
@@ -189,6 +190,8 @@ def test_an_unexpected_error_costs_one_variation(place, shop):
     studio = studio_for(place, shop)
 
     class Broken:
+        grouped = False
+
         def holds(self, *_):
             return False
 
@@ -253,6 +256,14 @@ def test_a_recipe_is_the_same_wherever_it_is_worked_out(place, shop):
         other.fingerprint(variation) for variation in other.plan
     ]
     assert one.fingerprint(one.plan.variation(1)) != one.fingerprint(one.plan.variation(2))
+
+
+def test_a_recipe_says_how_the_file_lies_where_that_is_not_as_usual(place, shop):
+    studio = studio_for(place, shop)
+    variation = studio.plan.variation(1)
+    usual, grouped = (studio.fingerprint(variation, grouped=grouped) for grouped in (False, True))
+    assert usual == studio.fingerprint(variation)
+    assert (usual[:16] == grouped[:16], usual == grouped) == (True, False)
 
 
 # With captions
@@ -354,6 +365,8 @@ def test_a_video_is_kept_with_its_captions_or_made_again(place, shop):
 
 class Failing:
     """A delivery that fails to write what its name says."""
+
+    grouped = False
 
     def __init__(self, inner, suffix):
         self.inner = inner

@@ -70,6 +70,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     captions       words -> captions as a file and as a track                         pure
 
     mp4_write      sample tables into a moov                                          pure
+    layout         where chunks lie in a file                                         pure
     virtual        a file as a list of extents
     splice         segments + soundtrack -> VirtualFile
 

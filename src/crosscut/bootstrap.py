@@ -160,6 +160,7 @@ def open_workshop(
 
 def cloud_options(settings: Settings) -> CloudOptions:
     plain: dict[str, Any] = {name: getattr(settings, name) for name in CLOUD}
+    plain["assemble"] = settings.assemble == "auto"
     return CloudOptions(**plain | {name: _secret(getattr(settings, name)) or "" for name in CLOUD_SECRETS})
 
 
@@ -210,7 +211,7 @@ def crew_arguments(settings: Settings, secret: str | None = None) -> dict[str, A
     """
     used = (
         "cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes",
-        "private_sources", "google_subject", "google_url", "voices", "elevenlabs_voice", "elevenlabs_url",
+        "private_sources", "assemble", "google_subject", "google_url", "voices", "elevenlabs_voice", "elevenlabs_url",
     )  # fmt: skip
     secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
     files = {"piper_model": settings.piper_model, "google_service_account": settings.google_service_account}

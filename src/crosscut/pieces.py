@@ -100,17 +100,19 @@ class Pieces:
                 recipes.append((recipe, samples_of(self._plan.length(variation))))
         self._soundtracks.ask(recipes)
 
-    def joined(self, variation: Variation, mixed: Mixed | None) -> VirtualFile:
-        """The whole variation, with its captions where they are a track."""
+    def joined(self, variation: Variation, mixed: Mixed | None, *, grouped: bool = False) -> VirtualFile:
+        """The whole variation, with its captions where they are a track; `grouped`: see `splice`."""
         shots, fps = self.shots(variation), self._plan.targets[variation.target].format.fps
         holds = [slot.hold for slot in variation.slots]
         holds[-1] += variation.hold
-        return splice(
+        file = splice(
             [self._segments.get(shot) for shot in shots],
             mixed.soundtrack if mixed else None,
             hold=[(hold - shot.hold) / fps for hold, shot in zip(holds, shots, strict=True)],
             captions=self.captions(variation),
+            grouped=grouped,
         )
+        return file if self._shares else file.alone()
 
     def soundtrack(self, variation: Variation) -> Mixed | None:
         """The one that was asked for; None where the variation is silent."""
@@ -252,6 +254,11 @@ class Pieces:
         begin = samples_in(self._plan.request.mix.voice_start)
         spoken = [Spoken(n, Fraction(1), begin) for n in drawn if isinstance(self._plan.lines[n], SpokenLine)]
         return max(self.span(Recipe(None, voices, (), stage)).longest for voices in ((), *((each,) for each in spoken)))
+
+    @cached_property
+    def _shares(self) -> bool:
+        """Whether a clip is in two variations or more, on the average."""
+        return len(self._plan) >= 2 * max(len(block.clips) for block in self._plan.request.blocks)
 
     @cached_property
     def _threads(self) -> int:

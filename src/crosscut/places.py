@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crosscut.destinations.assembly import Assemblies
 from crosscut.destinations.buckets import bucket_of, is_bucket
 from crosscut.destinations.drive import DriveDestination
 from crosscut.destinations.drive_folders import is_drive, named
@@ -67,11 +68,12 @@ class Places:
         self._cloud = cloud
         self._account = account
         self._locks = locks
+        self._assemblies = Assemblies()
 
     def __call__(self, place: str) -> Destination:
         """Raises RequestError where the name is none."""
         if is_bucket(place):
-            return ObjectStoreDestination(place, self._cloud, self._locks)
+            return ObjectStoreDestination(place, self._cloud, self._locks, assemblies=self._assemblies)
         if is_drive(place):
             return DriveDestination(place, self._account)
         return FolderDestination(Path(place))

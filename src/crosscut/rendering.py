@@ -113,7 +113,8 @@ def _is_over(machine: Machine, job: str) -> bool:
 def report_of(status: dict[str, Any], location: str) -> dict[str, Any]:
     """What the command prints, from a job's status."""
     same = (
-        "task_name", "total", "succeeded", "made", "kept", "failed", "bytes", "seconds", "seconds_by_stage", "formats",
+        "task_name", "total", "succeeded", "made", "kept", "failed", "bytes", "bytes_sent", "joined_in_bucket",
+        "seconds", "seconds_by_stage", "formats",
         "formats_reason", "clips_copied", "clips_encoded", "soundtracks_encoded", "voice_over_characters",
         "voice_over_characters_billed", "cache_hits", "cache_misses", "cost", "loudness",
         "manifest_problem", "notes",

@@ -23,6 +23,7 @@ COLUMNS = (
     "hold",
     "speed",
     "bytes",
+    "bytes_sent",
     "sha256",
     "loudness_before",
     "loudness",
@@ -33,8 +34,9 @@ COLUMNS = (
 )
 """Keys of a manifest row. Durations and holds are seconds, loudness is LUFS, true peak dBTP; null where absent.
 
-`captions` is the file of the captions beside the video. `loudness_before` is that of music, voice-over and kept clip
-sound as they came, their energies added up. `link` opens the video in a browser.
+`captions` is the file of the captions beside the video. `bytes_sent` left the machine for it: less than `bytes` where
+the store has joined it from what other videos have as well. `loudness_before` is that of music, voice-over and kept
+clip sound as they came, their energies added up. `link` opens the video in a browser.
 """
 
 

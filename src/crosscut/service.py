@@ -21,7 +21,7 @@ from crosscut.recent import Recent
 from crosscut.refusals import kind_of
 from crosscut.request import parse_request
 from crosscut.spending import refuse_overspending
-from crosscut.status import summary
+from crosscut.status import delivery_notes, summary
 from crosscut.store import Submission, access, outcomes, reading
 from crosscut.store.jobs import record_of
 from crosscut.strictjson import read_json
@@ -469,6 +469,6 @@ def _details(db: Any, row: Any) -> dict[str, Any]:
         "clips_copied": 0 if outline.get("captions_to_draw") else reading.copied(db, row.id),
         "clips_encoded": int(spent.get("conform", (0, 0))[0]),
         "soundtracks_encoded": mixed,
-        "notes": outline.get("notes") or [],
+        "notes": [*(outline.get("notes") or []), *delivery_notes(json.loads(row.meters))],
         "refused": outline.get("refused"),
     }

@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     cloud_identity: bool = Field(
         default=False, description="Use the identity that this machine was given in its cloud where no key is set."
     )
+    assemble: Literal["auto", "off"] = Field(
+        default="auto",
+        description="Whether what many videos share is sent once to gs:// and joined there (auto), or every video is"
+        " sent whole (off).",
+    )
     auth: Literal["auto", "on", "off"] = Field(
         default="auto", description="Whether `serve` asks for API keys; auto: unless it listens on loopback alone."
     )

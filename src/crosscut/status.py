@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 REASONS_SHOWN = 20
+
+NOT_JOINED = (
+    "the bucket joins no objects with these credentials, so videos were sent whole: let them create, list, read and"
+    " delete objects there, or set CROSSCUT_ASSEMBLE=off"
+)
 
 
 def summary(row: Any, now: float) -> dict[str, Any]:
@@ -38,6 +46,8 @@ def summary(row: Any, now: float) -> dict[str, Any]:
         "seconds": round((row.ended or now) - row.created, 3),
         "seconds_by_stage": {stage: round(seconds, 3) for stage, (_, seconds) in sorted(spent.items())},
         "bytes": int(meters.get("bytes_out", 0)),
+        "bytes_sent": int(meters.get("bytes_sent", 0)),
+        "joined_in_bucket": int(meters.get("joined", 0)),
         "voice_over_characters": int(meters.get("characters", 0)),
         "voice_over_characters_billed": int(meters.get("characters_billed", 0)),
         "cache_hits": int(meters.get("cache_hits", 0)),
@@ -49,6 +59,11 @@ def summary(row: Any, now: float) -> dict[str, Any]:
         "passthrough": row.passthrough,
         "version": row.version,
     }
+
+
+def delivery_notes(meters: Mapping[str, float]) -> list[str]:
+    """What is to be said of how the videos were delivered."""
+    return [NOT_JOINED] if meters.get("join_refusals") else []
 
 
 def _rate(row: Any, now: float) -> float | None:

@@ -190,6 +190,7 @@ class Studio:
             "hold": round(float(variation.held / target.format.fps), 6),
             "speed": float(variation.speed),
             "bytes": made and made.bytes,
+            "bytes_sent": made and made.sent,
             "sha256": made and made.sha256,
             "loudness_before": made and made.loudness_before,
             "loudness": made and made.loudness,
@@ -233,10 +234,11 @@ class Studio:
             if clip in (source, cut_of(source).source, self.doc.names[source])
         }
 
-    def fingerprint(self, variation: Variation) -> str:
+    def fingerprint(self, variation: Variation, *, grouped: bool = False) -> str:
         """Names everything that decides the file's bytes, before any piece is made; for what can be made.
 
-        Its first digits say only what the variation is told to be, which is known without its sources.
+        `grouped` is how the file lies where it is delivered (see `Delivery.grouped`). Its first digits say only what
+        the variation is told to be, which is known without its sources.
         """
         request = self.plan.request
         music = None
@@ -254,6 +256,7 @@ class Studio:
             clips=self._clip_sounds(variation),
             samples=samples_of(self.plan.length(variation)),
             versions=(SOUND_VERSION, SPLICE_VERSION),
+            **({"layout": "grouped"} if grouped else {}),
             **self._pieces.captions_recipe(variation),
         )
         return self._told(variation) + made_of[TOLD:]
@@ -295,7 +298,7 @@ class Studio:
     def _settled(self, variation: Variation, earlier: Output | None, delivery: Delivery) -> Output | None:
         """What is known at once: it is there already, or it cannot be made."""
         if earlier and self._is_kept(variation, earlier, delivery):
-            return replace(earlier, index=variation.index, kept=True)
+            return replace(earlier, index=variation.index, kept=True, sent=0)
         if variation.problem:
             return Output(variation.index, error=Failure("plan", "unusable_source", variation.problem))
         return None
@@ -307,7 +310,7 @@ class Studio:
             # A source is out of reach now; what was made of it stays what it was.
             same = earlier.recipe[:TOLD] == self._told(variation)
         else:
-            same = earlier.recipe == self.fingerprint(variation)
+            same = earlier.recipe == self.fingerprint(variation, grouped=delivery.grouped)
         beside = [companion(variation.name)] if has_track(self.plan, variation) else []
         return same and delivery.holds(variation.name, earlier.bytes) and all(map(delivery.holds, beside))
 
@@ -342,21 +345,31 @@ class Studio:
         self._workshop.check_cancelled()
         telemetry = self._workshop.telemetry
         start = telemetry.clock()
-        file, captions = pieces.joined(variation, mixed), pieces.captions(variation)
+        file, captions = pieces.joined(variation, mixed, grouped=delivery.grouped), pieces.captions(variation)
         with telemetry.timed("deliver", variation=variation.index, file=variation.name):
             delivered = self._put(variation.name, file, captions, delivery)
-        self._workshop.meters.add("bytes_out", delivered.bytes)
+        self._count(delivered)
         return Output(
             variation.index,
             bytes=delivered.bytes,
             sha256=delivered.sha256,
-            recipe=self.fingerprint(variation),
+            sent=delivered.sent,
+            recipe=self.fingerprint(variation, grouped=delivery.grouped),
             loudness_before=_rounded(mixed.before) if mixed else None,
             loudness=_rounded(mixed.loudness) if mixed else None,
             true_peak=_rounded(mixed.true_peak) if mixed else None,
             seconds=round(telemetry.clock() - start, 4),
             link=delivered.link,
         )
+
+    def _count(self, delivered: Delivered) -> None:
+        meters = self._workshop.meters
+        meters.add("bytes_out", delivered.bytes)
+        meters.add("bytes_sent", delivered.sent)
+        meters.add("joined", delivered.joined)
+        if delivered.refusal is not None:
+            meters.add("join_refusals", 1)
+            self._workshop.telemetry.log.warning("not_joined", detail=delivered.refusal)
 
     def _put(self, name: str, file: VirtualFile, captions: Captions | None, delivery: Delivery) -> Delivered:
         """The video, then its captions beside it; where either fails, none are left there."""

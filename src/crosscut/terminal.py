@@ -97,6 +97,8 @@ def show_report(report: dict[str, Any]) -> None:
         f"cost: {report['clips_encoded']} clips encoded, {report['clips_copied']} copied as they came;"
         f" {report['voice_over_characters']} characters spoken, ${report['cost']['voice_over']:.2f}"
     )
+    if report["bytes_sent"]:
+        console.print(_sending(report))
     if levels := report["loudness"]:
         before, after = (_span(levels[when]) for when in ("before", "after"))
         console.print(f"loudness: {after} LUFS, {before} as the sounds came; peaks up to {levels['true_peak']} dBTP")
@@ -107,6 +109,12 @@ def show_report(report: dict[str, Any]) -> None:
         return
     console.print(f"videos: {report['folder']}", markup=False, soft_wrap=True)
     console.print(f"manifest: {report['folder']}/manifest.json", markup=False, soft_wrap=True)
+
+
+def _sending(report: Mapping[str, Any]) -> str:
+    sent, whole = (f"{report[name] / 1e6:,.1f} MB" for name in ("bytes_sent", "bytes"))
+    joined = report["joined_in_bucket"]
+    return f"sent: {sent} for {whole} of videos, {joined:,} joined in the bucket" if joined else f"sent: {sent}"
 
 
 def _span(levels: list[float] | None) -> str:

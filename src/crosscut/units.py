@@ -69,6 +69,8 @@ class Output:
     loudness: float | None = None
     true_peak: float | None = None
     seconds: float = 0.0
+    sent: int | None = None
+    """Bytes that left the machine for it."""
     kept: bool = False
     """It was there already, whole, from an earlier job."""
     link: str | None = None
@@ -94,7 +96,8 @@ class Outcome:
     spent: Mapping[str, Spent] = field(default_factory=dict)
     """By stage, such as `fetch`, `probe`, `speak`, `conform`, `mix`, `tail`, `deliver`."""
     meters: Mapping[str, float] = field(default_factory=dict)
-    """Amounts to be added up: `bytes_in`, `bytes_out`, `characters`, `cost`, `cache_hits`, `cache_misses`."""
+    """Amounts to be added up: `bytes_in`, `bytes_out`, `bytes_sent`, `joined`, `join_refusals`, `characters`, `cost`,
+    `cache_hits`, `cache_misses`."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ _STATUS: dict[str, Any] = {
     "seconds_by_stage": {"fetch": 1.2},
     "voice_over_characters": 0,
     "voice_over_characters_billed": 0,
+    "bytes_sent": 31415926,
+    "joined_in_bucket": 0,
     "cache_hits": 0,
     "cache_misses": 0,
     "cost": {"currency": "USD", "voice_over": 0.0},
@@ -125,6 +127,8 @@ class JobSummary(_Shape):
     seconds_by_stage: dict[str, float]
     voice_over_characters: int = Field(description="Spoken for this job.")
     voice_over_characters_billed: int = Field(description="Of those that the provider of the voice charged for.")
+    bytes_sent: int = Field(description="Bytes of videos that left the machine.")
+    joined_in_bucket: int = Field(description="Videos that a bucket has put together from what they share.")
     cache_hits: int = Field(description="Pieces that were there already.")
     cache_misses: int = Field(description="Pieces that had to be fetched, spoken or made.")
     cost: dict[str, Any]

@@ -24,13 +24,21 @@ EVERYONE = frozenset({"busy", "rate_limited", "unreachable"})
 
 @dataclass(frozen=True)
 class Delivered:
-    """`location` is what a user opens: a path or a link; `bytes` and `sha256` (hexadecimal) are of the whole file."""
+    """`location` is what a user opens: a path or a link; `bytes` and `sha256` (hexadecimal) are of the whole file.
+
+    `sent` bytes left this machine for it: other files may have had the rest of it before, and a folder takes none.
+    """
 
     location: str
     bytes: int
     sha256: str
     link: str | None = None
     """Where a browser finds it, for whoever may see it there; None where files have no such address."""
+    sent: int = 0
+    joined: bool = False
+    """The store has put it together."""
+    refusal: str | None = None
+    """Why the store has not, where it was asked to; for a log."""
 
 
 def nothing() -> None:
@@ -41,6 +49,11 @@ class Delivery(Protocol):
     """A way into one job's folder. Used from several threads; names are safe single components made by `naming`."""
 
     location: str
+    grouped: bool
+    """Whether fewer bytes may be sent of files in which what they share with others lies together (see `layout`).
+
+    The same for a place and its settings, whatever happens: files that are made again have the same bytes.
+    """
 
     def holds(self, name: str, size: int | None = None) -> bool:
         """Whether a whole file of that name and size is there already; None: of whatever size."""

@@ -58,8 +58,9 @@ class CloudOptions:
     """How buckets are reached, from settings; what is empty is looked for in the environment as each cloud has it.
 
     `cloud_identity` lets a machine of a cloud's own use the identity it was given there. Endpoints are for stores that
-    speak the same protocol; `http://` is allowed for them alone. A request is tried again for `patience` seconds: what
-    takes longer to pass is waited for by the job, which holds up nobody.
+    speak the same protocol; `http://` is allowed for them alone. `assemble`: what many files share is sent once, and
+    joined by a store that can. A request is tried again for `patience` seconds: what takes longer to pass is waited for
+    by the job, which holds up nobody.
     """
 
     gcs_key_file: str = ""
@@ -72,6 +73,7 @@ class CloudOptions:
     azure_key: str = field(default="", repr=False)
     azure_endpoint: str = ""
     cloud_identity: bool = False
+    assemble: bool = True
     patience: float = 60.0
 
 
@@ -150,6 +152,18 @@ def _gcs(bucket: Bucket, options: CloudOptions, environ: Mapping[str, str]) -> S
     return GCSStore(
         bucket.name, config=config, client_options=_client(options.gcs_endpoint), retry_config=_retrying(options)
     )
+
+
+def google_facts(options: CloudOptions, environ: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+    """What the key says that `connect` would use for gs://; None: the identity of this machine is used.
+
+    Where `connect` raises nothing, this does not either.
+    """
+    environ = os.environ if environ is None else environ
+    file = _google_file(options, environ)
+    text = file.read_text(encoding="utf-8") if file else environ.get("GOOGLE_SERVICE_ACCOUNT_KEY")
+    facts: dict[str, Any] | None = json.loads(text) if text else None
+    return facts
 
 
 def _google_file(options: CloudOptions, environ: Mapping[str, str]) -> Path | None:

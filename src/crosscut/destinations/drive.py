@@ -102,6 +102,8 @@ class DriveDestination:
 class DriveDelivery:
     """Into one folder, with one account."""
 
+    grouped = False
+
     def __init__(self, client: DriveClient, account: Account, shelf: Shelf, check: Callable[[], None]) -> None:
         self.location = _link(shelf.id)
         self._client = client
@@ -135,7 +137,7 @@ class DriveDelivery:
             if self._listed is not None:
                 self._listed[found.id] = name, len(file)
         link = found.link or f"https://drive.google.com/file/d/{found.id}/view"
-        return Delivered(link, len(file), sha256, link)
+        return Delivered(link, len(file), sha256, link, sent=len(file))
 
     def put_text(self, name: str, parts: Iterable[str]) -> None:
         with contextlib.ExitStack() as stack:

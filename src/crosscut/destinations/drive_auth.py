@@ -159,7 +159,7 @@ class Tokens:
         from google.auth.exceptions import GoogleAuthError, RefreshError  # noqa: PLC0415 - see above
 
         try:
-            credentials.refresh(_transport(self._wire))
+            credentials.refresh(transport(self._wire))
         except RefreshError as error:
             facts = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], dict) else {}
             code, public = self._sentence(str(facts.get("error", "")))
@@ -216,7 +216,7 @@ class _Answer:
     data: bytes
 
 
-def _transport(wire: Wire) -> Callable[..., _Answer]:
+def transport(wire: Wire) -> Callable[..., _Answer]:
     """What google-auth sends its requests with, for which it knows no httpx."""
 
     def send(

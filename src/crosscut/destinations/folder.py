@@ -75,6 +75,8 @@ class FolderDestination:
 
 
 class FolderDelivery:
+    grouped = False
+
     def __init__(self, path: Path, check: Callable[[], None] = nothing) -> None:
         self._path = path
         self._check = check

@@ -15,6 +15,7 @@ import re
 import secrets
 import threading
 from bisect import bisect_right, insort
+from functools import partial
 from itertools import chain
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -24,18 +25,20 @@ from filelock import FileLock, Timeout
 
 from crosscut.artifacts import storage_errors
 from crosscut.destinations import Delivered, nothing
+from crosscut.destinations.assembly import HIDDEN, Assemblies, AssemblingDelivery
 from crosscut.destinations.bucket_errors import refusals, word_of
-from crosscut.destinations.buckets import bucket_of, connect
+from crosscut.destinations.buckets import bucket_of, connect, google_facts
+from crosscut.destinations.compose import Composer
 from crosscut.destinations.signing import linker
 from crosscut.destinations.waiting import waited
 from crosscut.errors import DeliverError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
     from pathlib import Path
 
-    from crosscut.destinations import Linker
+    from crosscut.destinations import Delivery, Linker
     from crosscut.destinations.buckets import Bucket, CloudOptions, Store
     from crosscut.splice import VirtualFile
 
@@ -63,12 +66,21 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 class ObjectStoreDestination:
-    def __init__(self, url: str, options: CloudOptions, locks: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        options: CloudOptions,
+        locks: Path,
+        environ: Mapping[str, str] | None = None,
+        assemblies: Assemblies | None = None,
+    ) -> None:
         """`url` is `gs://bucket/prefix`, `s3://…` or `az://…`, else RequestError; `locks` is a folder of this machine.
 
-        Credentials that are not in `options` come from `environ`, by default the process's.
+        Credentials that are not in `options` come from `environ`, by default the process's. `assemblies` are
+        those of this process.
         """
         self._bucket = bucket_of(url)
+        self._assemblies = assemblies or Assemblies()
         self._options = options
         self._locks = locks
         self._environ = environ
@@ -97,18 +109,34 @@ class ObjectStoreDestination:
             lock.release()
 
     @contextlib.contextmanager
-    def open(self, folder: str, check: Callable[[], None] = nothing) -> Iterator[ObjectStoreDelivery]:
+    def open(self, folder: str, check: Callable[[], None] = nothing) -> Iterator[Delivery]:
         """Raises DeliverError before anything is written where the bucket or the credentials are wrong."""
         store = connect(self._bucket, self._options, self._environ)
         delivery = ObjectStoreDelivery(store, self._bucket, folder, check)
         delivery.check()
-        yield delivery
+        if self._bucket.scheme != "gs" or not self._options.assemble:
+            yield delivery
+            return
+        composer = Composer(
+            self._bucket,
+            google_facts(self._options, self._environ),
+            endpoint=self._options.gcs_endpoint,
+            patience=self._options.patience,
+            check=check,
+        )
+        hidden = partial(ObjectStoreDelivery, store, self._bucket, f"{HIDDEN}/{folder}", check)
+        with contextlib.closing(composer):
+            assembling = AssemblingDelivery(delivery, hidden, composer.join, self._assemblies)
+            yield assembling
+            assembling.close()
 
     def linker(self, folder: str, lasts: timedelta) -> Linker:
         return linker(connect(self._bucket, self._options, self._environ), self._bucket, folder, lasts)
 
 
 class ObjectStoreDelivery:
+    grouped = False
+
     def __init__(self, store: Store, bucket: Bucket, folder: str, check: Callable[[], None] = nothing) -> None:
         """`check` is called while a file is sent, and raises to end that."""
         self.location = f"{bucket}/{bucket.prefix}{folder}"
@@ -143,7 +171,7 @@ class ObjectStoreDelivery:
             part = max(PART, -(-size // MOST_PARTS))
             self._put_parts(name, file.blocks(), part, {"sha256": sha256})
         self._listing.note(name, size)
-        return Delivered(f"{self.location}/{name}", size, sha256)
+        return Delivered(f"{self.location}/{name}", size, sha256, sent=size)
 
     def put_text(self, name: str, parts: Iterable[str]) -> None:
         blocks = _blocks(part.encode() for part in parts)
@@ -160,7 +188,7 @@ class ObjectStoreDelivery:
     def remove(self, name: str) -> None:
         with refusals(self._bucket):
             try:
-                obstore.delete(self._store, self._key(name))
+                obstore.delete(self._store, self.key(name))
             except FileNotFoundError as error:
                 if word_of(str(error)) not in ("", "NoSuchKey", "BlobNotFound"):
                     raise
@@ -169,12 +197,50 @@ class ObjectStoreDelivery:
     def sweep(self) -> None:
         """Nothing: half of an upload has no name, and obstore cannot list uploads (see the module)."""
 
+    def headers(self, name: str, sha256: str) -> dict[str, str]:
+        """What Cloud Storage takes for the attributes of a file."""
+        told = _attributes(name, sha256=sha256)
+        return {"Content-Type": told.pop("Content-Type"), **{f"x-goog-meta-{key}": told[key] for key in told}}
+
+    def finds(self, name: str, size: int) -> bool:
+        """Whether the file is there now, whatever a list has told. Raises DeliverError."""
+        with refusals(self._bucket):
+            try:
+                found = obstore.head(self._store, self.key(name))["size"]
+            except FileNotFoundError:
+                return False
+        self._listing.note(name, found)
+        return found == size
+
+    def note(self, name: str, size: int) -> None:
+        """A file that was put there in another way."""
+        self._listing.note(name, size)
+
+    def discard(self, names: Sequence[str]) -> None:
+        """Take these away together, if they are there. Raises DeliverError."""
+        if not names:
+            return
+        with refusals(self._bucket):
+            try:
+                obstore.delete(self._store, [self.key(name) for name in names])
+            except FileNotFoundError:
+                # One is gone, perhaps by a try whose answer was lost; what came of the others is not told.
+                for name in names:
+                    self.remove(name)
+
+    def clear(self) -> None:
+        """Take away everything in the folder. Raises DeliverError."""
+        with refusals(self._bucket):
+            for page in obstore.list(self._store, prefix=self._folder, chunk_size=PAGE):
+                self.discard([entry["path"].removeprefix(f"{self._folder}/") for entry in page])
+        self._listing = _Listing(self._store, self._folder)
+
     def _put_whole(self, name: str, data: bytes, sha256: str) -> None:
         with refusals(self._bucket):
             attributes = _attributes(name, sha256=sha256)
             answer = waited(
                 lambda: obstore.put_async(
-                    self._store, self._key(name), data, attributes=attributes, use_multipart=False
+                    self._store, self.key(name), data, attributes=attributes, use_multipart=False
                 ),
                 self._check,
             )
@@ -203,7 +269,7 @@ class ObjectStoreDelivery:
                 waited(
                     lambda: obstore.put_async(
                         self._store,
-                        self._key(name),
+                        self.key(name),
                         _watched(blocks, self._check),
                         attributes=attributes,
                         use_multipart=True,
@@ -220,12 +286,12 @@ class ObjectStoreDelivery:
 
     def _is_there(self, name: str, upload: str) -> bool:
         try:
-            found = obstore.get(self._store, self._key(name), options={"head": True})
+            found = obstore.get(self._store, self.key(name), options={"head": True})
         except FileNotFoundError:
             return False
         return found.attributes.get("upload") == upload
 
-    def _key(self, name: str) -> str:
+    def key(self, name: str) -> str:
         return f"{self._folder}/{name}"
 
 

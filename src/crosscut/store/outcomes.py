@@ -41,6 +41,7 @@ def record(db: Connection, job: int, made: Iterable[Output]) -> None:
             "job": job,
             "variation": one.index,
             "bytes": one.bytes,
+            "sent": one.sent,
             "sha256": bytes.fromhex(one.sha256) if one.sha256 else None,
             "recipe": bytes.fromhex(one.recipe) if one.recipe else None,
             "loudness_before": one.loudness_before,
@@ -60,6 +61,7 @@ def output(row: AnyRow) -> Output:
     return Output(
         index=row.variation,
         bytes=row.bytes,
+        sent=row.sent,
         sha256=bytes(row.sha256).hex() if row.sha256 else None,
         recipe=bytes(row.recipe).hex() if row.recipe else None,
         loudness_before=row.loudness_before,

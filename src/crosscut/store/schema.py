@@ -201,6 +201,7 @@ outputs = Table(
     Column("job", BigInteger, primary_key=True, autoincrement=False),
     Column("variation", BigInteger, primary_key=True, autoincrement=False),
     Column("bytes", BigInteger),
+    Column("sent", BigInteger),
     Column("sha256", LargeBinary),
     Column("recipe", LargeBinary),
     Column("loudness_before", Float),
