@@ -79,7 +79,6 @@ def make_inputs(folder: Path, scale: Scale) -> Inputs:
         return clip("mixed", *shape, ENCODERS[0], number), clip("different", frame, rate, ENCODERS[kind], number)
 
     others = [[other(number) for number in block] for block in numbers]
-    half = (frame[0] // 2, frame[1] // 2)
     music, voice = folder / "music.wav", folder / "voice.wav"
     make_music(music)
     make_voice(voice, scale.text)
@@ -92,13 +91,21 @@ def make_inputs(folder: Path, scale: Scale) -> Inputs:
         mixed=[[mixed for mixed, _ in block] for block in others],
         alike=alike,
         different=[[different for _, different in block] for block in others],
-        small=[
-            [clip("small", half, rate, SMALL, scale.many * block + number) for number in range(scale.many)]
-            for block in range(3)
-        ],
+        small=make_small(folder, scale),
         music=music,
         voice=voice,
     )
+
+
+def make_small(folder: Path, scale: Scale) -> Blocks:
+    """Three blocks of `many` clips of half the size."""
+    half = (scale.frame[0] // 2, scale.frame[1] // 2)
+    paths = [
+        [folder / f"small {scale.many * block + number}.mp4" for number in range(scale.many)] for block in range(3)
+    ]
+    for seed, path in enumerate(path for block in paths for path in block):
+        make_clip(path, half, Fraction(30), scale.seconds, SMALL, seed)
+    return paths
 
 
 def make_clip(

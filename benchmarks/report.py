@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from benchmarks.destinations import Destinations
     from benchmarks.encoding import Encoding
     from benchmarks.pieces import Pieces
     from benchmarks.service import Served
@@ -24,6 +25,8 @@ OVERHEAD_SECONDS = 0.002
 POST_SECONDS = 0.05
 LOOK_SECONDS = 0.02
 RANGES = 1_000
+SLOWER_THAN_PLAIN = 1.3
+SENT_WHERE_JOINED = 0.05
 
 MEGABYTE = 1_000_000
 
@@ -38,6 +41,7 @@ class Results:
     sounds: Sounds
     qualities: Sequence[Quality]
     served: Served
+    destinations: Destinations
 
 
 def page(results: Results, machine: str, *, quick: bool) -> str:
@@ -50,8 +54,14 @@ def page(results: Results, machine: str, *, quick: bool) -> str:
         _sounds(results.sounds),
         _qualities(results.qualities),
         _served(results.served),
+        _destinations(results.destinations),
     )
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def destinations_alone(found: Destinations) -> str:
+    goals = _table(("", "expected", "measured", ""), _destinations_goals(found))
+    return "\n".join([*goals, "", *_destinations(found)]) + "\n"
 
 
 def _head(results: Results, machine: str, *, quick: bool) -> Iterator[str]:
@@ -92,6 +102,7 @@ def _goals(results: Results) -> Iterator[tuple[str, str, str, str]]:
     better = ours.ssim - moviepy.ssim
     yield "likeness to the clips (SSIM) − MoviePy's", "≥ 0", f"{better:+.4f}", _met(better >= 0)
     yield from _served_goals(results.served)
+    yield from _destinations_goals(results.destinations)
 
 
 def _at_most(limit: float, name: str, ratios: Sequence[float]) -> tuple[str, str, str, str]:
@@ -136,6 +147,63 @@ def _served_goals(served: Served) -> Iterator[tuple[str, str, str, str]]:
     growth = f"{before / MEGABYTE:.0f} → {after / MEGABYTE:.0f} MB"
     yield "memory of the API over a stretch of the job", "flat", growth, _met(after <= before * MEMORY_GROWTH)
     yield "range requests a second", f"≥ {RANGES:,}", f"{served.ranges:,.0f}", _met(served.ranges >= RANGES)
+
+
+def _destinations_goals(found: Destinations) -> Iterator[tuple[str, str, str, str]]:
+    for sending, plain in zip(found.sendings, ("obstore alone", "plain HTTP"), strict=True):
+        name = f"{sending.files:,} × {sending.bytes / MEGABYTE:g} MB to {sending.place} / {plain}"
+        yield _at_most(SLOWER_THAN_PLAIN, name, [sending.ratio])
+    joining = found.joining
+    name = f"bytes sent for {joining.variations:,} variations of {joining.clips} clips, joined in the bucket / whole"
+    yield name, f"< {SENT_WHERE_JOINED:.0%}", f"{joining.share:.1%}", _met(joining.share < SENT_WHERE_JOINED)
+    name = f"peak memory of {joining.variations:,} / of {joining.few:,} variations, joined"
+    yield _at_most(MEMORY_GROWTH, name, [joining.growth])
+
+
+def _destinations(found: Destinations) -> Iterator[str]:
+    yield "## Delivered to other machines"
+    yield ""
+    yield (
+        "Over real sockets to the emulators of the tests on the same processors, four files at a time, median of the"
+        " rounds. Plain: obstore's put of each file, for Drive the two requests that an upload takes. crosscut: read"
+        " from pieces, with SHA-256, checks of what arrived, and for Drive an id that is noted on the disk before each"
+        " file is sent."
+    )
+    yield ""
+    yield from _table(
+        ("to", "files", "MB each", "crosscut", "plain", ""),
+        (
+            (
+                each.place,
+                f"{each.files:,}",
+                f"{each.bytes / MEGABYTE:g}",
+                f"{each.ours:.2f} s",
+                f"{each.plain:.2f} s",
+                f"{each.ratio:.2f}×",
+            )
+            for each in found.sendings
+        ),
+    )
+    joining = found.joining
+    yield ""
+    yield (
+        f"Joined in the bucket: {joining.variations:,} variations of {joining.clips} clips"
+        f" ({joining.bytes / MEGABYTE:,.0f} MB) into an emulated bucket, in which nothing was before; bytes of all"
+        " bodies that it has received. The line to it is as fast as the processors: that is when joining saves least"
+        " time."
+    )
+    yield ""
+    yield from _table(
+        ("", "MB sent", "", "seconds", "CPU", "memory"),
+        (
+            (way, f"{sent / MEGABYTE:,.1f}", f"{sent / joining.whole:.1%}", f"{cost.wall:.1f} s", f"{cost.cpu:.1f} s",
+             f"{cost.memory / MEGABYTE:.0f} MB")
+            for way, sent, cost in (
+                ("every video whole", joining.whole, joining.whole_cost),
+                ("joined in the bucket", joining.joined, joining.joined_cost),
+            )
+        ),
+    )  # fmt: skip
 
 
 def _cases(cases: Sequence[Case], seconds: int) -> Iterator[str]:

@@ -23,6 +23,9 @@ class Scale:
     """Tiny clips in each of three blocks of the service's large job."""
     patience: int
     """Variations of it that are waited for."""
+    files: int
+    """Sent to other machines, of `file_bytes` each."""
+    file_bytes: int
 
 
 FULL = Scale(
@@ -35,6 +38,8 @@ FULL = Scale(
     rounds=3,
     wide=100,
     patience=20_000,
+    files=500,
+    file_bytes=5_000_000,
 )
 QUICK = Scale(
     frame=(216, 384),
@@ -46,4 +51,6 @@ QUICK = Scale(
     rounds=1,
     wide=20,
     patience=300,
+    files=8,
+    file_bytes=300_000,
 )
