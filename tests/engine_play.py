@@ -73,6 +73,15 @@ class Place:
         return self.root / "out"
 
     @property
+    def shared(self) -> Path:
+        """What machines share, where a test has them share."""
+        return self.root / "shared"
+
+    def machines(self) -> list[Path]:
+        """The data folders of worker processes that have their own."""
+        return sorted(self.root.glob("machine-*"))
+
+    @property
     def state(self) -> Path:
         return self.data / "state.sqlite"
 
@@ -211,6 +220,9 @@ class FaultyCrew(OpenCrew):
 def faulty_crew(arguments: Mapping[str, Any], log: TextIO) -> FaultyCrew:
     """Called in the worker processes, in place of `bootstrap.crew`."""
     settings = Settings.model_validate(arguments["settings"])
+    if arguments.get("apart"):
+        folder = settings.data_dir.parent / f"machine-{os.getpid()}"
+        settings = settings.model_copy(update={"data_dir": folder})
     crew = FaultyCrew(settings, log, arguments["secrets"])
     crew.faults = tuple(Fault(**fault) for fault in arguments["faults"])
     return crew
@@ -277,13 +289,21 @@ def running(
     grace: float = 5,
     options: Callable[..., Options] | None = None,
     executor: type[EmbeddedExecutor] = EmbeddedExecutor,
+    apart: bool = False,
     **settings: Any,
 ) -> Iterator[Engine]:
-    """The engine of that place; `options` and `executor` stand in for the usual ones."""
+    """The engine of that place; `options` and `executor` stand in for the usual ones.
+
+    `apart`: each worker process has a data folder of its own, as if it were on another machine.
+    """
+    if apart:
+        place.shared.mkdir(exist_ok=True)
+        settings["shared"] = str(place.shared)
 
     def built(ledger: Ledger, factory: str, arguments: Mapping[str, Any], **more: Any) -> EmbeddedExecutor:
-        if faults:
-            factory, arguments = "engine_play:faulty_crew", {**arguments, "faults": [vars(one) for one in faults]}
+        if faults or apart:
+            factory = "engine_play:faulty_crew"
+            arguments = {**arguments, "faults": [vars(one) for one in faults], "apart": apart}
         return executor(ledger, factory, arguments, **more)
 
     log = io.StringIO()
@@ -313,11 +333,13 @@ def check_invariants(place: Place) -> None:
     usual |= {(kind, "ready", "cancelled") for kind in ("batch", "plan")}
     odd = {tuple(row) for row in left if (row["kind"], row["state"], row["job_state"]) not in usual}
     assert not odd, odd
-    assert [path.name for path in (place.data / "jobs").iterdir()] == []
+    assert [path.name for folder in (place.data, *place.machines()) for path in (folder / "jobs").iterdir()] == []
     uploaded = {row["id"] for row in place.rows("SELECT id FROM uploads")}
-    assert {path.name for path in (place.data / "uploads").iterdir()} == uploaded
-    held = {path.name for path in (place.data / "blobs").glob("*/*") if path.stat().st_nlink != 1}
-    assert held == uploaded, f"hold of pieces is wrong: {held ^ uploaded}"
+    kept = place.shared.glob("uploads/*/*") if place.shared.exists() else (place.data / "uploads").iterdir()
+    assert {path.name for path in kept} == uploaded
+    blobs = [path for folder in (place.data, *place.machines()) for path in (folder / "blobs").glob("*/*")]
+    held = {path.name for path in blobs if path.stat().st_nlink != 1}
+    assert held == (set() if place.shared.exists() else uploaded), f"hold of pieces is wrong: {held}"
 
 
 def _check_job(place: Place, job: sqlite3.Row) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from crosscut import pcm
+from crosscut.depot import BLOCK, Held, unavailable
+from crosscut.errors import StorageError
 from crosscut.media import AUDIO_RATE, PLAIN, Manner, Seconds
 from crosscut.voices import Resolved, Speech, Word, check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from crosscut.units import Found, JobRecord, Outcome, Output, Unit
@@ -62,6 +65,66 @@ class ToneVoice:
 
     def key(self, text: str, resolved: Resolved) -> tuple[str, ...]:
         return (self.name, "1", resolved.id, text)
+
+
+@dataclass
+class MemoryDepot:
+    """A depot in memory; its `trouble` is raised by as many calls as it is set for."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    reachable: bool = True
+    troubles: int = 0
+    calls: list[str] = field(default_factory=list)
+    """What was asked, with names, in order."""
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def check(self) -> None:
+        if not self.reachable:
+            raise StorageError("CROSSCUT_SHARED: no", code="shared_unusable")
+
+    def read(self, name: str) -> Held | None:
+        self._asked("read", name)
+        with self.lock:
+            return Held(self.objects[name], self.objects[name]) if name in self.objects else None
+
+    def write(self, name: str, data: bytes, instead_of: Held | None = None) -> bool:
+        self._asked("write", name)
+        with self.lock:
+            free = self.objects.get(name) == (instead_of.edition if instead_of else None)
+            if free:
+                self.objects[name] = data
+            return free
+
+    def size(self, name: str) -> int | None:
+        self._asked("size", name)
+        with self.lock:
+            return len(self.objects[name]) if name in self.objects else None
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        self._asked("blocks", name)
+        if name not in self.objects:
+            raise FileNotFoundError(name)
+        data = self.objects[name]
+        yield from (data[start : start + BLOCK] for start in range(0, len(data), BLOCK))
+
+    def store(self, name: str, blocks: Iterable[bytes]) -> None:
+        self._asked("store", name)
+        data = b"".join(blocks)
+        with self.lock:
+            self.objects[name] = data
+
+    def remove(self, name: str) -> None:
+        self._asked("remove", name)
+        with self.lock:
+            self.objects.pop(name, None)
+
+    def _asked(self, call: str, name: str) -> None:
+        with self.lock:
+            self.calls.append(f"{call} {name}")
+            self.troubles -= 1
+            troubled = self.troubles >= 0
+        if troubled or not self.reachable:
+            raise unavailable("no")
 
 
 @dataclass

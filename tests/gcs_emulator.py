@@ -124,6 +124,8 @@ class Emulator:
     seed: int = 1
     script: list[tuple[str, str]] = field(default_factory=list)
     """(operation, fault): each is met once, by the next request of the operation."""
+    heeds: bool = True
+    """The conditions of a write."""
     forbidden: frozenset[str] = frozenset()
     """Operations that the caller may not do."""
     objects: dict[tuple[str, str], Stored] = field(default_factory=dict)
@@ -352,7 +354,7 @@ class _Handler(BaseHTTPRequestHandler):
     def precondition(self) -> None:
         wanted = self.headers.get("x-goog-if-generation-match")
         stored = self.emulator.objects.get(self.place)
-        if wanted is not None and int(wanted) != (stored.generation if stored else 0):
+        if self.emulator.heeds and wanted is not None and int(wanted) != (stored.generation if stored else 0):
             raise RefusedError(412, "PreconditionFailed")
 
     def on_put(self, body: Body) -> Answer:
@@ -442,12 +444,14 @@ class _Handler(BaseHTTPRequestHandler):
     def on_head(self, _: Body) -> Answer:
         stored = self.found()
         length = {"content-length": str(stored.body.size), "last-modified": "Sat, 01 Nov 2025 00:00:00 GMT"}
-        return 200, b"", {"etag": f'"{stored.etag}"', **length, **stored.headers}
+        generation = {"x-goog-generation": str(stored.generation)}
+        return 200, b"", {"etag": f'"{stored.etag}"', **length, **generation, **stored.headers}
 
     def on_get(self, _: Body) -> Answer:
         stored = self.found()
         data = stored.body.data or b""
         headers = {"etag": f'"{stored.etag}"', "last-modified": "Sat, 01 Nov 2025 00:00:00 GMT", **stored.headers}
+        headers |= {"x-goog-generation": str(stored.generation)}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
         if not wanted:
             return 200, data, headers

@@ -210,7 +210,7 @@ def test_threads_may_put_the_same_bytes_at_the_same_time(tmp_path: Path) -> None
             def put(_: int, lease: Lease = lease) -> Path:
                 scratch = lease.scratch()
                 scratch.write_bytes(b"the same")
-                return lease.adopt(scratch, KEYS[0])
+                return lease.keep(scratch, KEYS[0])
 
             assert {path.read_bytes() for path in pool.map(put, range(40))} == {b"the same"}
 

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
+import moto_server
 from contracts.destination import DestinationContract, virtual
 from crosscut.destinations import EVERYONE
 from crosscut.destinations.bucket_errors import refusal
@@ -95,22 +96,8 @@ class TestGcs(DestinationContract):
 
 @pytest.fixture(scope="module")
 def moto():
-    server = subprocess.Popen([sys.executable, "-c", MOTO], stdout=subprocess.PIPE, text=True)
-    port = int(server.stdout.readline())
-    yield f"http://127.0.0.1:{port}"
-    server.kill()
-    server.communicate()
-
-
-MOTO = """
-import logging, threading
-from moto.server import ThreadedMotoServer
-logging.disable()
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-threading.Event().wait()
-"""
+    with moto_server.running() as url:
+        yield url
 
 
 @pytest.fixture
@@ -121,8 +108,7 @@ def faulty(moto):
 
 @pytest.fixture
 def s3_options(moto):
-    urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST")).close()
-    urllib.request.urlopen(urllib.request.Request(f"{moto}/my-bucket", method="PUT")).close()
+    moto_server.emptied(moto, "my-bucket")
     return CloudOptions(s3_access_key_id="AKIAIT", s3_secret_access_key=SECRET, s3_endpoint=moto)
 
 

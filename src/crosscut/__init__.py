@@ -35,7 +35,11 @@ The map, in the order of the journey. What is above knows nothing of what is bel
 
     sniff          what a file plainly is when it is no media                         pure
     guard          which URLs and addresses may be dialled
+    depot          what machines share: objects by name (protocol)
+    folder_depot   a depot on a volume that all machines mount
     artifacts      content-addressed store on disk, with a byte cap
+    sharing        pieces and sources in a depot: the first maker's are everybody's
+    shared_lease   artifacts with a depot behind them
     files          small files that the processes of a machine share
     slots          how many may do something at once, over all processes
     transfer       one download: pace, resumption, size
@@ -85,6 +89,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
 
     destinations   Destination protocol; folder, Google Drive, object store
     places         the destination behind a name
+    bucket_depot   a depot in an object store
     report         rows -> manifest                                                   pure
     pieces         the segments and soundtracks of one plan
     studio         one job's variations: made, played before they are, told as rows

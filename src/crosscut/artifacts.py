@@ -110,9 +110,17 @@ class _Blob:
 class Artifacts:
     """The store. Thread-safe; one object per process."""
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
-        """Open or create the store and sweep what dead processes left; StorageError when the folder is unusable."""
+    def __init__(
+        self, root: Path, max_bytes: int, *, mark: str = "", lease: Callable[[Artifacts, Path], Lease] | None = None
+    ) -> None:
+        """Open or create the store and sweep what dead processes left; StorageError when the folder is unusable.
+
+        `mark` is part of the names of blobs: those of another mark are only kept until room is needed. `lease` makes
+        what `lease` yields, for a store that others stand behind.
+        """
         self._blobs, self._jobs, self._locks = root / "blobs", root / "jobs", root / "locks"
+        self._mark = mark
+        self._leased = lease or Lease
         self._max_bytes = max_bytes
         self._mutex = threading.Lock()
         self._stored = 0
@@ -131,7 +139,7 @@ class Artifacts:
             alive = self._alive_lock(folder)
             alive.acquire()
         try:
-            yield Lease(self, folder)
+            yield self._leased(self, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             Path(alive.lock_file).unlink(missing_ok=True)
@@ -147,8 +155,14 @@ class Artifacts:
         with self._lock(key[:3], waiting):
             yield
 
+    @contextmanager
+    def fetching(self, key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """The same for bringing `key` here from elsewhere; it may be asked for while `locked` is held."""
+        with self._lock(f"fetch-{key[:3]}", waiting):
+            yield
+
     def blob(self, key: str, suffix: str) -> Path:
-        return self._blobs / key[:2] / (key + suffix)
+        return self._blobs / key[:2] / (key + self._mark + suffix)
 
     def grew(self, size: int) -> None:
         """Take note of `size` new bytes, and evict when they pass the cap."""
@@ -244,6 +258,9 @@ class Artifacts:
 class Lease:
     """One job's view of the store: every path it hands out is its own hard link and read-only."""
 
+    at_once = 1
+    """How many groups are worth asking for at the same time: more than one where answers come over a network."""
+
     def __init__(self, store: Artifacts, folder: Path) -> None:
         self._store = store
         self._folder = folder
@@ -258,8 +275,27 @@ class Lease:
     def with_room(self, action: Callable[[], T]) -> T:
         return self._store.with_room(action)
 
+    def watched(self, check: Callable[[], None]) -> Lease:
+        """The same hold for one unit of work: `check` is called while it waits for others, and raises what ends it."""
+        del check
+        return self
+
     def get(self, key: str, suffix: str = "") -> Path | None:
-        return self._find(key, suffix)
+        found = self.get_group(key, (suffix,))
+        return found[suffix] if found else None
+
+    def get_group(self, key: str, suffixes: tuple[str, ...]) -> dict[str, Path] | None:
+        """All files of a group, None where one is missing."""
+        return self._here(key, suffixes)
+
+    def content(self, sha256: str, size: int | None = None) -> Path | None:
+        """The file of these bytes, None where there is none, or none of that size."""
+        path = self._find(sha256, "")
+        return path if path is not None and size in (None, path.stat().st_size) else None
+
+    def keep(self, scratch: Path, sha256: str) -> Path:
+        """Move a scratch file into the store under the SHA-256 of its bytes, replacing what was there."""
+        return self._adopt(scratch, sha256)
 
     def make(self, key: str, maker: Callable[[Path], None], suffix: str = "") -> Path:
         """Return the artifact, made by `maker` at the path it is given unless it exists.
@@ -267,7 +303,7 @@ class Lease:
         One maker runs at a time for a key, over all threads and processes; its error is the caller's, and the next
         caller tries again. A maker must not make other artifacts: prepare its inputs before.
         """
-        found = self._find(key, suffix)
+        found = self.get(key, suffix)
         if found is not None:
             return found
         return self.make_group(key, (suffix,), lambda paths: maker(paths[suffix]))[suffix]
@@ -285,8 +321,13 @@ class Lease:
     ) -> dict[str, Path]:
         """Like `make` for several files of one maker call, by suffix: all of them come from the same call."""
         with self._store.locked(key):
-            found = self._find_group(key, suffixes)
+            found = self.get_group(key, suffixes)
             return found or self._store.with_room(lambda: self._make(key, suffixes, maker))
+
+    def keep_group(self, key: str, scratch: Mapping[str, Path]) -> dict[str, Path]:
+        """Move finished scratch files into the store as a group; the files that stand for it from now on."""
+        with self._store.locked(key):
+            return self._replace(key, self._agreed(key, scratch))
 
     def make_read(
         self,
@@ -305,34 +346,33 @@ class Lease:
             if not _is_damage(error):
                 raise
         with self._store.locked(key):
-            found = self._find_group(key, suffixes)
-            if found:  # perhaps another thread or process has mended it
-                with suppress(ValueError, ProbeError, StorageError):
+            for found in self._mended(key, suffixes):
+                try:
                     return read(found)
+                except (ValueError, CrosscutError) as error:
+                    if not _is_damage(error):
+                        raise
             return read(self._store.with_room(lambda: self._make(key, suffixes, maker)))
 
-    def adopt(self, scratch: Path, key: str, suffix: str = "") -> Path:
-        """Move a finished scratch file into the store, replacing what was there."""
-        with storage_errors():
-            size = _settle(scratch)
-            mine = self._folder / (key + suffix)
-            scratch.replace(mine)
-            blob = self._store.blob(key, suffix)
-            blob.parent.mkdir(mode=0o700, exist_ok=True)
-            self._place(mine, blob)
-        self._store.grew(size)
-        return mine
+    def keep_upload(self, scratch: Path, sha256: str, size: int) -> None:
+        """The same for a file that a user sent and nobody could make again."""
+        if self.content(sha256, size) is None:
+            self._adopt(scratch, sha256)
 
-    def put_json(self, key: str, value: Any) -> None:
+    def put_json(self, key: str, value: Any, *, private: bool = False) -> None:
+        """Keep a note, replacing what was there; `private`: it means nothing to other machines."""
+        del private
+
         def write() -> None:
             scratch = self.scratch()
             _write_json(scratch, value)
-            self.adopt(scratch, key, ".json")
+            self._adopt(scratch, key, ".json")
 
         self._store.with_room(write)
 
-    def get_json(self, key: str) -> Any | None:
+    def get_json(self, key: str, *, private: bool = False) -> Any | None:
         """The value, None where there is none or what there is cannot be read."""
+        del private
         path = self._find(key, ".json")
         try:
             return None if path is None else json.loads(path.read_bytes())
@@ -345,14 +385,37 @@ class Lease:
         scratch = {suffix: self.scratch(suffix) for suffix in suffixes}
         try:
             maker(scratch)
-            for suffix in suffixes:
-                self._forget(key, suffix)
-            return {suffix: self.adopt(path, key, suffix) for suffix, path in scratch.items()}
+            return self._replace(key, self._agreed(key, scratch))
         finally:
             for path in scratch.values():
                 path.unlink(missing_ok=True)
 
-    def _find_group(self, key: str, suffixes: tuple[str, ...]) -> dict[str, Path] | None:
+    def _agreed(self, _key: str, scratch: Mapping[str, Path]) -> Mapping[str, Path]:
+        """The files that stand for a group which was just made: these, where nobody else makes any."""
+        return scratch
+
+    def _mended(self, key: str, suffixes: tuple[str, ...]) -> Iterator[dict[str, Path]]:
+        """What may stand in for a damaged group: perhaps another thread or process has made it again."""
+        if found := self._here(key, suffixes):
+            yield found
+
+    def _replace(self, key: str, scratch: Mapping[str, Path]) -> dict[str, Path]:
+        for suffix in scratch:
+            self._forget(key, suffix)
+        return {suffix: self._adopt(path, key, suffix) for suffix, path in scratch.items()}
+
+    def _adopt(self, scratch: Path, key: str, suffix: str = "") -> Path:
+        with storage_errors():
+            size = _settle(scratch)
+            mine = self._folder / (key + suffix)
+            scratch.replace(mine)
+            blob = self._store.blob(key, suffix)
+            blob.parent.mkdir(mode=0o700, exist_ok=True)
+            self._place(mine, blob)
+        self._store.grew(size)
+        return mine
+
+    def _here(self, key: str, suffixes: tuple[str, ...]) -> dict[str, Path] | None:
         found = {suffix: path for suffix in suffixes if (path := self._find(key, suffix))}
         return found if len(found) == len(suffixes) else None
 

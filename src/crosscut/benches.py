@@ -6,9 +6,10 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from crosscut.workshop import Meters
+from crosscut.workshop import Meters, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,9 +81,11 @@ class Benches:
         """
         if since is None and bench.record is not None:
             since = bench.record.created
+        lease = bench.workshop.lease.watched(partial(check, cancelled))
         return replace(
             bench.workshop,
-            fetcher=self._toolbox.fetcher(bench.workshop.lease, since),
+            lease=lease,
+            fetcher=self._toolbox.fetcher(lease, since),
             telemetry=self._toolbox.telemetry(),
             meters=Meters(),
             cancelled=cancelled,

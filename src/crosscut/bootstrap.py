@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from filelock import FileLock, Timeout
 
 from crosscut.artifacts import Artifacts, storage_errors
+from crosscut.bucket_depot import BucketDepot
 from crosscut.client import SERVER_FILE, STATE_LOCK
 from crosscut.crew import Crew
-from crosscut.destinations.buckets import CloudOptions, s3_endpoint
+from crosscut.destinations.buckets import CloudOptions, is_bucket, s3_endpoint
 from crosscut.destinations.drive_account import Account
 from crosscut.destinations.drive_consent import CONSENT_FILE
+from crosscut.destinations.drive_folders import is_drive
 from crosscut.destinations.signing import BucketSigner
 from crosscut.engine.claims import Claims
 from crosscut.engine.embedded import EmbeddedExecutor
 from crosscut.errors import CrosscutError, RequestError, StorageError
 from crosscut.fetch import Fetcher, FetchLimits
 from crosscut.fields import RequestLimits
+from crosscut.folder_depot import FolderDepot
 from crosscut.keyring import Keyring
 from crosscut.links import PUBLIC
 from crosscut.machine import Machine
@@ -33,6 +36,8 @@ from crosscut.previews import Previews
 from crosscut.sandbox import Sandbox
 from crosscut.service import Service
 from crosscut.settings import Settings
+from crosscut.shared_lease import shared_artifacts
+from crosscut.sharing import Sharing
 from crosscut.store import Options, Store
 from crosscut.studio import DELIVERIES
 from crosscut.telemetry import Telemetry, event_log
@@ -98,7 +103,8 @@ def open_toolbox(
     endpoints = replace(PUBLIC, gs=cloud.gcs_endpoint or PUBLIC.gs, s3=s3_endpoint(cloud) or PUBLIC.s3)
     signer = BucketSigner(cloud, lambda name: within(name, near))
     limits = FetchLimits(max_bytes=settings.source_bytes, total=settings.fetch_seconds)
-    artifacts = Artifacts(settings.data_dir, settings.cache_bytes)
+    sharing = sharing_of(settings)
+    artifacts = _artifacts(settings, sharing)
     with Sandbox(CHILD_MODULES, workers or settings.workers) as sandbox, Sandbox(PIPER_MODULES) as piper_sandbox:
         yield Toolbox(
             artifacts=artifacts,
@@ -111,7 +117,27 @@ def open_toolbox(
             workers=workers or settings.workers,
             processors=settings.workers,
             memory_bytes=settings.memory_bytes,
+            sharing=sharing,
         )
+
+
+def sharing_of(settings: Settings) -> Sharing | None:
+    """What this machine shares with others, None where it is alone. Raises RequestError where its name is none."""
+    if not settings.shared:
+        return None
+    place = whole(settings.shared)
+    if is_drive(place):
+        raise RequestError(
+            "CROSSCUT_SHARED cannot be a folder of Google Drive: give a folder of this machine, gs://…, s3://… or az://…",
+            code="bad_shared",
+        )
+    return Sharing(BucketDepot(place, cloud_options(settings)) if is_bucket(place) else FolderDepot(Path(place)))
+
+
+def _artifacts(settings: Settings, sharing: Sharing | None) -> Artifacts:
+    if sharing is None:
+        return Artifacts(settings.data_dir, settings.cache_bytes)
+    return shared_artifacts(settings.data_dir, settings.cache_bytes, sharing, whole(settings.shared))
 
 
 def _speaks(settings: Settings) -> Literal["espeak", "piper", "elevenlabs"]:
@@ -211,7 +237,8 @@ def crew_arguments(settings: Settings, secret: str | None = None) -> dict[str, A
     """
     used = (
         "cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes",
-        "private_sources", "assemble", "google_subject", "google_url", "voices", "elevenlabs_voice", "elevenlabs_url",
+        "private_sources", "shared", "assemble", "google_subject", "google_url", "voices", "elevenlabs_voice",
+        "elevenlabs_url",
     )  # fmt: skip
     secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
     files = {"piper_model": settings.piper_model, "google_service_account": settings.google_service_account}
@@ -245,6 +272,8 @@ def open_machine(
         places = stack.enter_context(contextlib.closing(places_of(settings)))
         claims = Claims(None if private else places)
         tools = stack.enter_context(open_toolbox(settings, None, logs))
+        if tools.sharing:
+            tools.sharing.check()
         store = Store(database, options_of(settings))
         stack.enter_context(store.database.owned())
         if private:
@@ -298,7 +327,7 @@ def service_of(
     return Service(
         machine.store,
         previews,
-        Uploads(tools.artifacts, settings.data_dir / "uploads", machine.store, settings.source_bytes),
+        Uploads(tools.artifacts, settings.data_dir / "uploads", machine.store, settings.source_bytes, tools.sharing),
         Keyring(machine.store),
         destination=place,
         limits=RequestLimits(variations=settings.max_variations),

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from crosscut.engine.station import Station
     from crosscut.service import Service
     from crosscut.settings import Settings
+    from crosscut.sharing import Sharing
     from crosscut.units import Lane
 
 SENT_SECONDS = 10.0
@@ -90,14 +91,19 @@ def _app(settings: Settings) -> Celery:
     return celery_app(settings.broker_url)
 
 
-def _share(settings: Settings, store: Store, place: str) -> None:
+def _share(settings: Settings, store: Store, place: str, sharing: Sharing | None) -> None:
     """Tell the workers what they must know as we do, and mark what they must see as we do."""
     _agreed_secret(settings, store)
     mark = store.agreed("mark", secrets.token_hex(16))
+    if sharing:
+        sharing.check()
+        sharing.mark(mark)
     with storage_errors():
-        for folder in (settings.data_dir, *([] if is_remote(place) else [Path(place)])):
+        for folder in (*([] if sharing else [settings.data_dir]), *([] if is_remote(place) else [Path(place)])):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / MARK).write_text(mark, encoding="ascii")
+        if sharing:
+            (settings.data_dir / MARK).unlink(missing_ok=True)
     store.tell("destination", place)
 
 
@@ -121,10 +127,17 @@ def _check_shared(settings: Settings, store: Store) -> None:
             raise _refused("no server has used this database yet: start crosscut serve --engine celery first")
         time.sleep(0.5)
     mark = store.told("mark")
-    if not _is_marked(settings.data_dir, mark):
+    sharing = bootstrap.sharing_of(settings)
+    if sharing:
+        sharing.check()
+        if not sharing.is_marked(mark or ""):
+            raise _refused(
+                "CROSSCUT_SHARED is not what the server has: set it to the same folder or bucket as that of the server"
+            )
+    elif not _is_marked(settings.data_dir, mark):
         raise _refused(
-            f"{settings.data_dir} is not the data folder of the server: set CROSSCUT_DATA_DIR to that folder, which all"
-            " machines must share"
+            f"{settings.data_dir} is not the data folder of the server: set CROSSCUT_SHARED, as on the server, to a"
+            " folder or bucket that all machines reach"
         )
     if not is_remote(place) and not _is_marked(Path(place), mark):
         raise _refused(
@@ -171,7 +184,7 @@ def open_scheduler(
         tools = stack.enter_context(bootstrap.open_toolbox(settings, None, logs))
         store = Store(database, _options(settings), newer=True)
         stack.enter_context(store.database.owned(shared=True))
-        _share(settings, store, place)
+        _share(settings, store, place, tools.sharing)
         previews = Previews(tools)
         stack.callback(previews.close)
         places = stack.enter_context(contextlib.closing(bootstrap.places_of(settings)))

@@ -144,13 +144,10 @@ class Fetcher:
     def _sign(self, place: Place) -> str | None:
         return self._signer.sign(place.name, place.region) if self._signer and place.name else None
 
-    def _noted(self, key: str) -> dict[str, Any] | None:
+    def _noted(self, key: str, *, private: bool = False) -> dict[str, Any] | None:
         """The note of a source whose bytes are here, whole."""
-        note: dict[str, Any] | None = self._lease.get_json(key)
-        if note is None:
-            return None
-        path = self._lease.get(note["sha256"])
-        return note if path is not None and path.stat().st_size == note["size"] else None
+        note: dict[str, Any] | None = self._lease.get_json(key, private=private)
+        return note if note and self._lease.content(note["sha256"], note["size"]) else None
 
     def _is_fresh(self, note: dict[str, Any]) -> bool:
         """Whether the server need not be asked."""
@@ -196,7 +193,7 @@ class Fetcher:
             if fresh is None:
                 assert known is not None
                 return known
-            self._lease.adopt(scratch, fresh["sha256"])
+            self._lease.keep(scratch, fresh["sha256"])
             return fresh
         finally:
             scratch.unlink(missing_ok=True)
@@ -216,10 +213,10 @@ class Fetcher:
                 inode=[status.st_dev, status.st_ino],
             )
             with self._lease.locked(key, waiting=pace.check_cancelled):
-                note = self._noted(key)
+                note = self._noted(key, private=True)
                 if note is None:
                     note = self._lease.with_room(lambda: self._take_in(file, label, status.st_size, pace, report))
-                    self._lease.put_json(key, note)
+                    self._lease.put_json(key, note, private=True)
         return self._source(label, note)
 
     def _take_in(self, file: BinaryIO, label: str, size: int, pace: Pace, report: Progress) -> dict[str, Any]:
@@ -238,7 +235,7 @@ class Fetcher:
                     digest.update(chunk)
                     report(copy.tell(), size)
                 taken = copy.tell()
-            self._lease.adopt(scratch, digest.hexdigest())
+            self._lease.keep(scratch, digest.hexdigest())
         except OSError as error:
             if is_full(error):
                 raise
@@ -250,7 +247,7 @@ class Fetcher:
         return {"sha256": digest.hexdigest(), "size": taken}
 
     def _source(self, label: str, note: dict[str, Any], filename: str | None = None) -> Source:
-        path = self._lease.get(note["sha256"])
+        path = self._lease.content(note["sha256"])
         assert path is not None, "the lease holds what it was given"
         return Source(label, note["sha256"], path, note["size"], _lost(label, note), filename)
 

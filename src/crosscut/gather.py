@@ -146,7 +146,7 @@ def obtain(source: str, base: Path | None, workshop: Workshop) -> Source:
 
 def _uploaded(source: str, workshop: Workshop) -> Source:
     sha256 = source.removeprefix(UPLOAD).partition("/")[0]
-    path = workshop.lease.get(sha256)
+    path = workshop.lease.content(sha256)
     if path is None:
         gone = f"{shown(source)} was uploaded but is not there any more: upload it again."
         raise FetchError(gone, code="upload_gone")
@@ -173,8 +173,7 @@ class Planned:
     @property
     def path(self) -> Path:
         """Raises FetchError where it cannot be had any more, or has become another file."""
-        path = self.workshop.lease.get(self.sha256)
-        if path is not None and path.stat().st_size == self.origin.size:
+        if path := self.workshop.lease.content(self.sha256, self.origin.size):
             return path
         again = obtain(self.source, self.base, self.workshop)
         if again.sha256 != self.sha256:

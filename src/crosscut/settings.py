@@ -32,6 +32,11 @@ class Settings(BaseSettings):
         default=ByteSize(20 * 2**30),
         description="How much the data folder may hold, such as 20GiB; the least recently used pieces go first.",
     )
+    shared: str = Field(
+        default="",
+        description="What all machines of a cluster share: a folder that all of them mount, gs://bucket/prefix,"
+        " s3://bucket/prefix or az://container/prefix; default: there is this machine alone.",
+    )
     fetch_allow: Annotated[tuple[tuple[str, int], ...], NoDecode] = Field(
         default=(),
         description="Private addresses that sources may come from, as host:port,host:port; all others are refused.",

@@ -5,6 +5,7 @@ What has no clips is a body and a tail for each length (see `mix`); what has, `j
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from crosscut import blend, mix
 from crosscut.artifacts import artifact_key, whole
 from crosscut.energies import Energies, energies
-from crosscut.errors import ProbeError, StorageError
 from crosscut.joining import Joiner
 from crosscut.loudness import HOP, Profile, integrated
 from crosscut.media import AUDIO_RATE
@@ -63,6 +63,8 @@ __all__ = [
 
 BODY_FILES = (".pcm", ".m4a", ".profile")
 """The limited mix, its AAC, and its loudness over time."""
+
+TAIL_FILES = (".m4a", ".json")
 
 TAILS_AT_ONCE = 32
 """One child process makes so many, bounded by the files it may hold open."""
@@ -230,47 +232,43 @@ class Soundtracks:
     def _tails(self, body: Body, lengths: Sequence[int]) -> dict[int, Mixed]:
         fade = self._fade_out
         keys = {samples: artifact_key("tail", body=body.key, samples=samples, fade_out=fade) for samples in lengths}
-        made = {samples: mixed for samples, key in keys.items() if (mixed := self._found(body, key))}
+
+        def read(files: Mapping[str, Path]) -> Mixed:
+            return _mixed(body, files)
+
+        found = self._workshop.each(lambda samples: self._workshop.find(keys[samples], TAIL_FILES, read), lengths)
+        made = {samples: mixed for samples, mixed in zip(lengths, found, strict=True) if mixed}
         missing = [samples for samples in lengths if samples not in made]
-        self._workshop.meters.add("cache_hits", len(made))
         self._workshop.meters.add("cache_misses", len(missing))
         for start in range(0, len(missing), TAILS_AT_ONCE):
             made |= self._render_tails(body, missing[start : start + TAILS_AT_ONCE], keys)
         return made
 
-    def _found(self, body: Body, key: str) -> Mixed | None:
-        """The soundtrack with the stored tail, None where there is none that can be read."""
-        lease = self._workshop.lease
-        facts, path = lease.get_json(key), lease.get(key, ".m4a")
-        if facts is None or path is None:
-            return None
-        try:
-            return _mixed(body, path, facts)
-        except (ProbeError, StorageError):
-            return None
-
     def _render_tails(self, body: Body, lengths: Sequence[int], keys: Mapping[int, str]) -> dict[int, Mixed]:
         lease = self._workshop.lease
-        scratch = [lease.scratch(".m4a") for _ in lengths]
+        scratch = [{suffix: lease.scratch(suffix) for suffix in TAIL_FILES} for _ in lengths]
         with self._workshop.telemetry.timed("tail", count=len(lengths)):
             answer = self._workshop.run(
                 "crosscut.mix:render_tails",
                 inputs=[body.files[suffix] for suffix in BODY_FILES],
-                outputs=scratch,
+                outputs=[files[".m4a"] for files in scratch],
                 media_seconds=len(lengths),
                 lengths=list(lengths),
                 fade_out=self._fade_out,
             )
-        made = {}
-        for samples, path, facts in zip(lengths, scratch, answer["tails"], strict=True):
-            kept = lease.adopt(path, keys[samples], ".m4a")
-            lease.put_json(keys[samples], facts)
-            made[samples] = _mixed(body, kept, facts)
-        return made
+
+        def kept(made: tuple[int, Mapping[str, Path], Any]) -> Mixed:
+            samples, files, facts = made
+            lease.with_room(lambda: files[".json"].write_text(json.dumps(facts)))
+            return _mixed(body, lease.keep_group(keys[samples], files))
+
+        made = zip(lengths, scratch, answer["tails"], strict=True)
+        return dict(zip(lengths, self._workshop.each(kept, made), strict=True))
 
 
-def _mixed(body: Body, path: Path, facts: Mapping[str, Any]) -> Mixed:
-    tail = mix.SoundtrackPlan.of(body.files[".m4a"], path, facts)
+def _mixed(body: Body, files: Mapping[str, Path]) -> Mixed:
+    facts = json.loads(files[".json"].read_bytes())
+    tail = mix.SoundtrackPlan.of(body.files[".m4a"], files[".m4a"], facts)
     runs = (
         AudioRun(tail.body, body.track, 0, tail.body_frames),
         AudioRun(tail.tail, read_track(tail.tail, "audio"), tail.tail_skip, tail.tail_frames),

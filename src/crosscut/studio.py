@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crosscut.artifacts import artifact_key
 from crosscut.captions import companion, srt
 from crosscut.cuts import cut_of
+from crosscut.depot import UNAVAILABLE
 from crosscut.destinations import EVERYONE
 from crosscut.errors import CrosscutError, DeliverError, SpliceError, StorageError
 from crosscut.pieces import Pieces, Shot
@@ -52,7 +53,7 @@ UNEXPECTED = "it could not be made because of an error in crosscut: report it, w
 END_ALL = frozenset({
     "cancelled", "disk_full", "no_credentials", "wrong_credentials", "no_permission", "no_such_bucket", "storage_full",
     "no_storage", "not_connected", "consent_expired", "not_delegated", "missing_scope", "api_disabled", "daily_limit",
-    "not_permitted", "shared_drive_full", "folder_full", "forbidden_by_policy",
+    "not_permitted", "shared_drive_full", "folder_full", "forbidden_by_policy", UNAVAILABLE,
 })  # fmt: skip
 """Codes of errors that every variation after would meet as well."""
 
@@ -420,7 +421,7 @@ def failure(error: CrosscutError, public: str | None = None) -> Failure:
         public=public or error.public,
         retryable=error.retryable or error.code == "cancelled",
         after=error.after,
-        everyone=isinstance(error, DeliverError) and error.code in EVERYONE,
+        everyone=error.code == UNAVAILABLE or (isinstance(error, DeliverError) and error.code in EVERYONE),
     )
 
 

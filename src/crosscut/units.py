@@ -50,7 +50,7 @@ class Failure:
     retryable: bool = False
     after: float | None = None
     everyone: bool = False
-    """The destination asks all of us to wait, not this unit alone."""
+    """All have to wait, not this unit alone: the destination asks for it, or nothing can be shared."""
 
 
 @dataclass(frozen=True)

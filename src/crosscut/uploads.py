@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from crosscut.artifacts import link, storage_errors
+from crosscut.destinations import nothing
+from crosscut.errors import StorageError
 from crosscut.ports import NotFoundError
 from crosscut.sniff import HEAD
 from crosscut.store import access
@@ -19,23 +21,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crosscut.artifacts import Artifacts
+    from crosscut.sharing import Sharing
     from crosscut.store import Store
 
 PREFIX = "source:"
 
 
 class Uploads:
-    """Thread-safe. `folder` holds a hard link to each upload: what is linked is not evicted from the artifacts."""
+    """Thread-safe. `folder` holds a hard link to each upload: what is linked is not evicted from the artifacts.
 
-    def __init__(self, artifacts: Artifacts, folder: Path, store: Store, most_bytes: int) -> None:
+    Where machines share, uploads are there, and nothing is linked here.
+    """
+
+    def __init__(
+        self, artifacts: Artifacts, folder: Path, store: Store, most_bytes: int, sharing: Sharing | None = None
+    ) -> None:
+        """Uploads of before the machine shared are shared now."""
         self._artifacts = artifacts
         self._folder = folder
         self._store = store
         self._most_bytes = most_bytes
+        self._sharing = sharing
         self._lock = threading.Lock()
         """Over `folder` and its rows together; nobody else has them."""
         with storage_errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in folder.iterdir() if sharing else ():
+                assert sharing is not None
+                sharing.give_upload(path, path.name, nothing)
 
     def unknown(self, owner: str | None, sources: Iterable[str]) -> str | None:
         """The first of the `sources` that claims to be an upload (`source:…`) but is none of that owner."""
@@ -50,6 +63,9 @@ class Uploads:
 
     def keep(self, owner: str, name: str, sha256: str, size: int) -> None:
         """Note whose it is, and hold on to it."""
+        if self._sharing is not None:
+            self._keep_shared(self._sharing, owner, name, sha256, size)
+            return
         blob, mine = self._artifacts.blob(sha256, ""), self._folder / sha256
         with self._lock:
             with storage_errors():
@@ -58,15 +74,35 @@ class Uploads:
                     link(blob, mine)
             self._store.read(lambda db: access.add_upload(db, owner, sha256, name, size, self._store.clock()))
 
+    def _keep_shared(self, sharing: Sharing, owner: str, name: str, sha256: str, size: int) -> None:
+        def note(db: Any) -> None:
+            access.hold_upload(db, sha256)
+            if not sharing.has_upload(sha256, size):
+                raise StorageError(
+                    "this file was removed at the same moment: send it again", code="removed", retryable=True
+                )
+            access.add_upload(db, owner, sha256, name, size, self._store.clock())
+
+        self._store.read(note)
+
     def remove(self, owner: str | None, source: str) -> None:
         """Forget whose it is, and let go of it with its last owner; NotFoundError where it is none of that owner."""
         upload = _digest(source)
-        with self._lock:
-            if not self._store.read(lambda db: access.remove_upload(db, owner, upload)):
+
+        def forget(db: Any) -> bool:
+            """Whether it was the last owner's."""
+            access.hold_upload(db, upload)
+            if not access.remove_upload(db, owner, upload):
                 raise NotFoundError(
                     "there is no such upload of yours: use the id that POST /sources answered", code="no_such_source"
                 )
-            if not self._store.read(lambda db: access.uploaded(db, None, [upload])):
+            last = not access.uploaded(db, None, [upload])
+            if last and self._sharing:
+                self._sharing.remove_upload(upload)
+            return last
+
+        with self._lock:
+            if self._store.read(forget):
                 with storage_errors():
                     (self._folder / upload).unlink(missing_ok=True)
 
@@ -121,9 +157,7 @@ class Taking:
                     refuse_other(file.read(HEAD), self._name)
             sha256 = self._digest.hexdigest()
             with self._lease.locked(sha256):
-                there = self._lease.get(sha256)
-                if there is None or there.stat().st_size != self._size:
-                    self._lease.adopt(self._scratch, sha256)
+                self._lease.keep_upload(self._scratch, sha256, self._size)
                 self._uploads.keep(self._owner, self._name, sha256, self._size)
         finally:
             self._stack.close()

@@ -9,24 +9,27 @@ from collections import OrderedDict, defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from crosscut.errors import ProbeError, StorageError
 from crosscut.sandbox import Limits, sandbox_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from crosscut.artifacts import Artifacts, Lease
     from crosscut.fetch import Fetcher
     from crosscut.sandbox import Sandbox
+    from crosscut.sharing import Sharing
     from crosscut.telemetry import Telemetry
     from crosscut.voices import Voice
 
 P = ParamSpec("P")
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
+X = TypeVar("X")
 
 
 class MissingError(Exception):
@@ -42,6 +45,12 @@ class Material(Protocol):
     def sha256(self) -> str: ...
     @property
     def path(self) -> Path: ...
+
+
+def check(cancelled: threading.Event) -> None:
+    """Raises SandboxError `cancelled` once that is set."""
+    if cancelled.is_set():
+        raise sandbox_error("cancelled")
 
 
 class Threads(ThreadPoolExecutor):
@@ -122,8 +131,8 @@ class Workshop:
 
     def find(self, key: str, suffixes: tuple[str, ...], read: Callable[[Mapping[str, Path]], V]) -> V | None:
         """What `read` makes of a piece's files; None where the store lacks them or they are damaged."""
-        paths = {suffix: path for suffix in suffixes if (path := self.lease.get(key, suffix))}
-        if len(paths) < len(suffixes):
+        paths = self.lease.get_group(key, suffixes)
+        if paths is None:
             return None
         try:
             value = read(paths)
@@ -141,9 +150,15 @@ class Workshop:
             lambda paths: json.loads(paths[".json"].read_bytes()),
         )
 
+    def each(self, function: Callable[[X], V], items: Iterable[X]) -> list[V]:
+        """What `function` makes of each, in their order; several at a time where pieces come over a network."""
+        if self.lease.at_once == 1:
+            return [function(item) for item in items]
+        with Threads(self.lease.at_once, "share") as pool:
+            return list(pool.map(function, items))
+
     def check_cancelled(self) -> None:
-        if self.cancelled.is_set():
-            raise sandbox_error("cancelled")
+        check(self.cancelled)
 
     def run(
         self,
@@ -186,19 +201,23 @@ class Toolbox:
     processors: int
     """Of the machine, for all its processes together."""
     memory_bytes: int
+    sharing: Sharing | None = None
+    """What the machines of a cluster share, behind `artifacts`; None: there is this machine alone."""
 
     @contextmanager
     def open(self, since: float | None = None) -> Iterator[Workshop]:
         """The tools for one job; its hold on artifacts ends with the block."""
         with self.artifacts.lease() as lease:
+            cancelled = threading.Event()
             yield Workshop(
-                lease=lease,
+                lease=lease.watched(partial(check, cancelled)),
                 sandbox=self.sandbox,
                 fetcher=self.fetcher(lease, since),
                 voice=self.voice,
                 telemetry=self.telemetry(),
                 workers=self.workers,
                 memory_bytes=self.memory_bytes,
+                cancelled=cancelled,
             )
 
 

@@ -62,6 +62,12 @@ def word_of(text: str) -> str:
     return found[1] if (found := WORD.search(text)) else ""
 
 
+def is_out_of_range(error: BaseError) -> bool:
+    """Whether bytes were asked for beyond an object's end."""
+    found = STATUS.search(str(error))
+    return found is not None and found[1] == "416"
+
+
 def refusal(bucket: Bucket, text: str) -> CrosscutError:
     status = int(found[1]) if (found := STATUS.search(text)) else 0
     word = word_of(text)

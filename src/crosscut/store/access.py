@@ -42,6 +42,12 @@ def any_key(db: Connection, now: float) -> bool:
     return bool(db.scalar(select(func.count()).select_from(api_keys).where(good)))
 
 
+def hold_upload(db: Connection, upload: str) -> None:
+    """Let nobody else add or remove it until the transaction ends; SQLite has one transaction at a time."""
+    if db.dialect.name == "postgresql":
+        db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(upload, 0))))
+
+
 def add_upload(db: Connection, owner: str, upload: str, name: str, size: int, now: float) -> None:
     known = select(uploads.c.id).where(uploads.c.owner == owner, uploads.c.id == upload)
     if db.scalar(known) is None:
