@@ -11,7 +11,9 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     graphemes      text -> what a reader takes for single characters                  pure
     coverage       which font draws a character, and what none draws                  pure
     keys           API keys: made, spelled, compared                                  pure
+    tracing        what a trace is told
     telemetry      log lines and progress
+    otel           traces sent by OpenTelemetry
 
     strictjson     JSON without its traps                                             pure
     notation       how sizes and rates are written                                    pure

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
+from crosscut import __version__
 from crosscut.artifacts import Artifacts, storage_errors
 from crosscut.bucket_depot import BucketDepot
 from crosscut.client import SERVER_FILE, STATE_LOCK
@@ -41,6 +42,7 @@ from crosscut.sharing import Sharing
 from crosscut.store import Options, Store
 from crosscut.studio import DELIVERIES
 from crosscut.telemetry import Telemetry, event_log
+from crosscut.tracing import NoTracer
 from crosscut.uploads import Uploads
 from crosscut.voices.elevenlabs import ElevenLabsVoice
 from crosscut.voices.espeak import EspeakVoice
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from crosscut.telemetry import Watcher
+    from crosscut.tracing import Tracer
     from crosscut.voices import Voice
     from crosscut.workshop import Workshop
 
@@ -89,7 +92,11 @@ LOOKED_AT_SECONDS = 1.0
 
 @contextlib.contextmanager
 def open_toolbox(
-    settings: Settings, watcher: Watcher | None = None, logs: Sequence[TextIO] = (), workers: int | None = None
+    settings: Settings,
+    watcher: Watcher | None = None,
+    logs: Sequence[TextIO] = (),
+    workers: int | None = None,
+    tracer: Tracer | None = None,
 ) -> Iterator[Toolbox]:
     """What all jobs of this process share; child processes end with the block.
 
@@ -113,7 +120,7 @@ def open_toolbox(
             fetcher=lambda lease, since: Fetcher(
                 lease, limits, frozenset(settings.fetch_allow), since=since, endpoints=endpoints, signer=signer
             ),
-            telemetry=lambda: Telemetry(watcher, logs),
+            telemetry=lambda: Telemetry(watcher, logs, tracer=tracer),
             workers=workers or settings.workers,
             processors=settings.workers,
             memory_bytes=settings.memory_bytes,
@@ -206,19 +213,33 @@ def _secret(value: SecretStr | None) -> str | None:
     return value.get_secret_value() if value else None
 
 
+def tracer_of(settings: Settings, logs: Sequence[TextIO]) -> Tracer:
+    """Traces for this process, which must not be forked from then on."""
+    if not settings.otel_endpoint:
+        return NoTracer()
+    try:
+        from crosscut.otel import OtelTracer  # noqa: PLC0415 - OpenTelemetry is an extra, and slow to import
+    except ImportError as error:
+        event_log(logs).warning("no traces are sent: pip install 'crosscut[otel]'", detail=str(error))
+        return NoTracer()
+    return OtelTracer(settings.otel_endpoint, __version__)
+
+
 class OpenCrew(Crew):
     """A crew with tools of its own."""
 
     def __init__(self, settings: Settings, log: TextIO, secrets: Sequence[str]) -> None:
         self._stack = contextlib.ExitStack()
-        tools = self._stack.enter_context(open_toolbox(settings, None, [log]))
+        tracer = tracer_of(settings, [log])
+        self._stack.callback(tracer.close)
+        tools = self._stack.enter_context(open_toolbox(settings, None, [log], tracer=tracer))
 
         def webhook(payload: Mapping[str, Any], cancelled: threading.Event) -> None:
             deliver(payload, secrets, frozenset(settings.fetch_allow), cancelled)
 
         places = places_of(settings)
         self._stack.callback(places.close)
-        super().__init__(tools, places, webhook)
+        super().__init__(tools, places, webhook, tracer)
 
     def close(self) -> None:
         super().close()
@@ -237,8 +258,8 @@ def crew_arguments(settings: Settings, secret: str | None = None) -> dict[str, A
     """
     used = (
         "cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes",
-        "private_sources", "shared", "assemble", "google_subject", "google_url", "voices", "elevenlabs_voice",
-        "elevenlabs_url",
+        "private_sources", "shared", "assemble", "otel_endpoint", "google_subject", "google_url", "voices",
+        "elevenlabs_voice", "elevenlabs_url",
     )  # fmt: skip
     secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
     files = {"piper_model": settings.piper_model, "google_service_account": settings.google_service_account}
@@ -297,7 +318,7 @@ def open_machine(
                 logs=logs,
             )
 
-        machine = Machine(store, service, executor, claims, log, time.time)
+        machine = Machine(store, service, executor, claims, log, time.time, tracer=tracer_of(settings, logs))
         try:
             yield machine
         finally:
@@ -338,6 +359,7 @@ def service_of(
         choosable=[whole(each) for each in settings.destinations],
         voice=tools.voice,
         places=places,
+        trace=machine.tracer.current,
     )
 
 
@@ -420,4 +442,4 @@ def serve(settings: Settings, host: str, port: int, destination: str, open_engin
             upload_bytes=settings.source_bytes,
             plan_wait=settings.plan_wait_seconds,
         )
-        serving.run(machine.service, options, event_log(logs), keys=Keyring(machine.store).any())
+        serving.run(machine.service, options, event_log(logs), keys=Keyring(machine.store).any(), tracer=machine.tracer)

@@ -200,7 +200,16 @@ def open_scheduler(
             return CeleryExecutor(app, _cluster(store), store, log, rescale, store.options.ahead)
 
         # Who may write where is in SQL: locks of this machine would say nothing to others.
-        machine = Machine(store, service, executor, Claims(None), log, store.clock, alone=False)
+        machine = Machine(
+            store,
+            service,
+            executor,
+            Claims(None),
+            log,
+            store.clock,
+            alone=False,
+            tracer=bootstrap.tracer_of(settings, logs),
+        )
         try:
             yield machine
         finally:

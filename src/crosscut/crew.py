@@ -27,6 +27,7 @@ from crosscut.segments import Take, make_segment, segment_key
 from crosscut.speech import expected, line_sentence, say, voice_or_why
 from crosscut.spending import costs
 from crosscut.studio import UNEXPECTED, Studio, failure
+from crosscut.tracing import NoTracer
 from crosscut.units import Failure, Outcome, Spent
 from crosscut.wants import line_name, line_of, planned_request, request_of
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from crosscut.destinations import Destination, Linker
     from crosscut.plan import Plan
     from crosscut.request import Request
+    from crosscut.tracing import Tracer
     from crosscut.units import Found, JobRecord, Ledger, Output, Unit
     from crosscut.workshop import Toolbox, Workshop
 
@@ -55,8 +57,10 @@ class Crew:
         tools: Toolbox,
         destinations: Callable[[str], Destination],
         webhook: Callable[[Mapping[str, Any], threading.Event], None] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """`webhook` sends one event or raises CrosscutError."""
+        self._tracer = tracer or NoTracer()
         self._destinations = destinations
         self._webhook = webhook
         self._benches = Benches(tools)
@@ -81,9 +85,16 @@ class Crew:
         """
         words = {"job": unit.job, "unit": unit.id, "kind": unit.kind, "attempt": unit.attempt}
         try:
-            with structlog.contextvars.bound_contextvars(**words), self._benches.at(unit.job) as bench:
+            with (
+                structlog.contextvars.bound_contextvars(**words),
+                self._tracer.unit(unit.trace, unit.job, unit.kind, words) as failed,
+                self._benches.at(unit.job) as bench,
+            ):
                 shop = self._benches.shift(bench, cancelled, unit.payload.get("since"))
-                return self._performed(Task(unit, ledger, bench, shop, report))
+                outcome = self._performed(Task(unit, ledger, bench, shop, report))
+                if outcome.failure:
+                    failed(outcome.failure.code)
+                return outcome
         except CrosscutError as error:  # not even the tools could be had
             return Outcome(failure=failure(error))
 

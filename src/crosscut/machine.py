@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crosscut.engine.scheduler import Scheduler
 from crosscut.errors import CrosscutError
+from crosscut.tracing import NoTracer
 from crosscut.webhooks import event_body
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from crosscut.fields import Event
     from crosscut.service import Service
     from crosscut.store import Store
+    from crosscut.tracing import Tracer
 
 ASLEEP_SECONDS = 30.0
 """A scheduler that has not got through its steps for so long is in trouble."""
@@ -37,6 +39,7 @@ class Machine:
         clock: Callable[[], float],
         *,
         alone: bool = True,
+        tracer: Tracer | None = None,
     ) -> None:
         """`service` and `executor` are built for this machine: they call `wake`, `died` and `troubles`.
 
@@ -44,6 +47,7 @@ class Machine:
         """
         self.store = store
         self.claims = claims
+        self.tracer = tracer or NoTracer()
         self._log = log
         self._clock = clock
         self._news = threading.Event()
@@ -94,6 +98,7 @@ class Machine:
                 self.store.all_back()
         self.claims.close()
         self.store.close()
+        self.tracer.close()
 
     def _announce(self, job: str, event: Event) -> Mapping[str, Any] | None:
         status = self.service.status(job, None)
@@ -102,6 +107,8 @@ class Machine:
                 key: status[key] for key in ("state", "total", "succeeded", "failed", "seconds", "seconds_by_stage")
             }
             self._log.info("job done", job=job, task=status["task_name"], **told)
+            if row := self.store.owned(job, None):
+                self.tracer.job(row.trace, job, row.created, row.ended or self._clock(), told)
         webhook = self.service.webhook(job)
         if webhook is None or event not in webhook["events"]:
             return None

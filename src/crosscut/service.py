@@ -77,12 +77,14 @@ class Service:
         voice: Voice | None = None,
         choosable: Sequence[str] = (),
         places: Callable[[str], Destination] | None = None,
+        trace: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`destination` is where requests go that name none; `wake` tells the scheduler of news.
 
         `workers` lists the state of the worker processes, `troubles` the sentences of what is wrong with the machine.
         `disks` are the folders that work needs room in, by what to call them; `voice` knows what lines cost.
         `choosable` are the places that requests to a server may name, with all below them; `places` opens one.
+        `trace` is the traceparent of the request at hand.
         """
         self._store = store
         self._previews = previews
@@ -93,6 +95,7 @@ class Service:
         self._places = places
         self._limits = limits
         self._wake = wake
+        self._trace = trace
         self._workers = workers
         self._troubles = troubles
         self._disks = disks or {}
@@ -141,6 +144,7 @@ class Service:
             passthrough=request.passthrough,
             idempotency_key=idempotency_key,
             idempotency_hash=_hash(document) if idempotency_key is not None else None,
+            trace=self._trace(),
         )
         submitted = self._store.submit(wanted)
         if not submitted.same:

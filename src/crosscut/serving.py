@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crosscut.ports import Service
+    from crosscut.tracing import Tracer
 
 SWITCH_SECONDS = 0.001
 """How long one thread may keep the interpreter from the others: answers come first."""
@@ -52,7 +53,7 @@ class Serving:
     plan_wait: float
 
 
-def run(service: Service, options: Serving, log: Any, *, keys: bool) -> None:
+def run(service: Service, options: Serving, log: Any, *, keys: bool, tracer: Tracer | None = None) -> None:
     """Answer until SIGTERM or SIGINT; `keys` says whether there is an API key by now."""
     auth = options.auth == "on" or (options.auth == "auto" and not _is_loopback(options.host))
     if auth and not keys:
@@ -79,6 +80,7 @@ def run(service: Service, options: Serving, log: Any, *, keys: bool) -> None:
                 version=__version__,
             ),
             log,
+            tracer,
         )
         config = uvicorn.Config(
             app,

@@ -158,6 +158,13 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=60, ge=1, description="After so long what a silent worker had in hand is done by another."
     )
+    otel_endpoint: str = Field(
+        default="",
+        repr=False,
+        validation_alias=AliasChoices("CROSSCUT_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "otel_endpoint"),
+        description="Collector of OpenTelemetry that gets traces by OTLP over HTTP, such as http://collector:4318;"
+        " OTEL_EXPORTER_OTLP_ENDPOINT is understood as well; needs crosscut[otel].",
+    )
     voices: Literal["auto", "espeak", "piper", "elevenlabs"] = Field(
         default="auto",
         description="Who speaks the voice-overs; auto: ElevenLabs where its key is set, else Piper where a model is,"

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import structlog
 
+from crosscut.tracing import NoTracer
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
     from crosscut.errors import CrosscutError
+    from crosscut.tracing import Tracer
 
 SECRET_KEYS = re.compile(r"authorization|api[_-]?key|token|secret|password|signature|cookie", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@\"']*@")
@@ -45,10 +48,12 @@ class Telemetry:
         watcher: Watcher | None = None,
         streams: Sequence[TextIO] = (),
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         self.watcher = watcher or Silent()
         self.log = event_log(streams)
         self.clock = clock
+        self._tracer = tracer or NoTracer()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.finished: defaultdict[str, int] = defaultdict(int)
         self._done: defaultdict[str, int] = defaultdict(int)
@@ -95,7 +100,8 @@ class Telemetry:
         start = self.clock()
         outcome = "failed"
         try:
-            yield
+            with self._tracer.stage(stage, fields):
+                yield
             outcome = "done"
         finally:
             seconds = self.clock() - start

@@ -38,6 +38,8 @@ class Unit:
     job: str
     """The job on whose account it runs; a preparation may serve others too."""
     payload: Mapping[str, Any]
+    trace: str | None = None
+    """The traceparent of the request that asked for the job, if that is traced."""
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,27 @@ from crosscut.api.feeds import Feeds
 from crosscut.api.options import ApiOptions
 from crosscut.api.problems import answer_problems
 from crosscut.telemetry import event_log
+from crosscut.tracing import NoTracer
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from crosscut.ports import Service
+    from crosscut.tracing import Tracer
 
 ROUTERS = (media.router, intake.router, jobs.router, operations.router, operations.admin)
 
 
-def create_app(service: Service, options: ApiOptions | None = None, log: FilteringBoundLogger | None = None) -> FastAPI:
-    """The API of `service`, which stays the caller's to start and end; `log` gets one line for each request."""
+def create_app(
+    service: Service,
+    options: ApiOptions | None = None,
+    log: FilteringBoundLogger | None = None,
+    tracer: Tracer | None = None,
+) -> FastAPI:
+    """The API of `service`, which stays the caller's to start and end.
+
+    `log` gets one line, `tracer` one span for each request.
+    """
     options = options or ApiOptions()
     app = FastAPI(
         title="Crosscut",
@@ -36,7 +46,7 @@ def create_app(service: Service, options: ApiOptions | None = None, log: Filteri
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Edge, log=log or event_log(())),
+            Middleware(Edge, log=log or event_log(()), tracer=tracer or NoTracer()),
             Middleware(Gate, hosts=None if options.auth else options.allowed_hosts),
             Middleware(media.Shortcut),
         ],

@@ -11,12 +11,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from structlog.contextvars import bound_contextvars
 
 from crosscut.api.problems import Problem, internal_error
+from crosscut.tracing import NoTracer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from structlog.typing import FilteringBoundLogger
+
+    from crosscut.tracing import Tracer
 
 EXTRA_HEADERS = "crosscut.headers"
 """Key of the ASGI scope: headers that the answer gets, whatever it will be."""
@@ -31,36 +34,53 @@ _SECURITY = {
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:/@\[\]\s]+)(?::[0-9]{1,5})?", re.IGNORECASE)
+_INSPECTED = ("/livez", "/readyz", "/metrics")
+"""Asked every few seconds: not worth a trace."""
+
+_UNTRACED = NoTracer()
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class Edge:
     """Names the request, answers the unforeseen, adds the headers of every answer, writes one log line."""
 
-    def __init__(self, app: ASGIApp, log: FilteringBoundLogger) -> None:
+    def __init__(self, app: ASGIApp, log: FilteringBoundLogger, tracer: Tracer) -> None:
         self._app = app
         self._log = log
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope[EXTRA_HEADERS] = {}
         answer = _Answer(scope, send, request_id)
         start = time.perf_counter()
-        with bound_contextvars(request=request_id):
+        tracer = _UNTRACED if scope["path"] in _INSPECTED else self._tracer
+        with bound_contextvars(request=request_id), tracer.request(headers.get("traceparent")) as traced:
             try:
                 await self._app(scope, receive, answer.send)
             except Exception:  # noqa: BLE001  nothing of it may reach the caller
                 self._log.exception("request failed", route=_route(scope))
                 await answer.fail(scope, receive)
             finally:
+                method, route = _word(scope["method"]), _route(scope)
+                traced(
+                    f"{method} {route}",
+                    {
+                        "http.request.method": method,
+                        "http.route": route,
+                        "http.response.status_code": answer.status or 0,
+                        **{f"crosscut.{name}": value for name, value in _subject(scope).items()},
+                    },
+                )
                 self._log.info(
                     "request",
-                    method=_word(scope["method"]),
-                    route=_route(scope),
+                    method=method,
+                    route=route,
                     status=answer.status,
                     bytes=answer.bytes,
                     ms=round((time.perf_counter() - start) * 1000, 2),

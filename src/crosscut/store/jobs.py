@@ -52,6 +52,8 @@ class Submission:
     passthrough: str | None = None
     idempotency_key: str | None = None
     idempotency_hash: str | None = None
+    trace: str | None = None
+    """The traceparent of the request (W3C Trace Context)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def submit(db: Connection, wanted: Submission, now: float) -> Submitted:
         "webhook": json.dumps(wanted.webhook) if wanted.webhook else None,
         "passthrough": wanted.passthrough,
         "total": wanted.total,
+        "trace": wanted.trace,
     }
     insert_new(db, jobs, [row], ["owner", "idempotency_key"])
     if wanted.idempotency_key is None:

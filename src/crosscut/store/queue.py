@@ -101,13 +101,13 @@ def start(db: Connection, unit: int, attempt: int, worker: str, now: float, ttl:
         foreign = and_(work.c.id == unit, work.c.attempt == attempt, work.c.state == "queued", ~understood())
         db.execute(_unassigned(now).where(foreign).values(not_before=now + FOREIGN_PAUSE))
         return None
-    state = db.scalar(_STATE, {"at": row.job})
+    state, trace = db.execute(_ASKED, {"at": row.job}).one_or_none() or (None, None)
     if row.kind in ("batch", "plan") and state == "cancelled":
         db.execute(_unassigned(now).where(work.c.id == unit))
         return None
     if row.kind not in ("webhook", "manifest") and state == "queued":
         db.execute(_BEGIN, {"at": row.job, "now": now})
-    return Unit(unit, attempt, row.kind, row.job, json.loads(row.payload))
+    return Unit(unit, attempt, row.kind, row.job, json.loads(row.payload), trace)
 
 
 _START = (
@@ -122,6 +122,7 @@ _START = (
     )
     .returning(work.c.kind, work.c.job, work.c.payload)
 )
+_ASKED = select(jobs.c.state, jobs.c.trace).where(jobs.c.id == bindparam("at"))
 _STATE = select(jobs.c.state).where(jobs.c.id == bindparam("at"))
 _BEGIN = (
     update(jobs)

@@ -72,6 +72,7 @@ jobs = Table(
     Column("end_told", Boolean, nullable=False, default=False),
     Column("served", Float(53), nullable=False, default=0.0),
     Column("version", BigInteger, nullable=False, default=1),
+    Column("trace", String(55)),
     UniqueConstraint("owner", "idempotency_key", name="one_job_per_key"),
 )
 """`phase`: queued, gather, plan, make, close, ended. `edition` counts the plans that were drawn, 0: none yet.
@@ -82,7 +83,7 @@ jobs = Table(
 `outline` is what a status tells of the estimate. `place` names destination and folder together. `planned` is how many
 of the extensions the plan contains. `location` is what a user opens to see the folder. `making` is when the first
 variation came out since the job last began, `made_before` how many there were then, `served` a count that says whose
-turn is next.
+turn is next. `trace` is the traceparent of the request that asked for it, where requests are traced.
 """
 INSIDE = ("gather", "plan", "make", "close")
 """Phases of the jobs whose work is in the queue."""
