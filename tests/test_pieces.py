@@ -230,6 +230,7 @@ def test_settings_make_again_what_they_change_and_nothing_else(
         later = of(shop, pool, song, settings=then).get(RECIPE, LENGTHS[0]).soundtrack
         assert set(tasks(shop)[before:]) == made
         assert (later.runs[-1].path == earlier.runs[-1].path) is not bool(made)
+        assert [run.own for run in later.runs] == [False, True]
 
 
 def test_another_fade_out_of_the_same_length_is_measured_for_itself(

@@ -204,7 +204,7 @@ class Joiner:
             if seam is None or seam.place.first < position:
                 return None
             runs += self._units(body, position, seam.place.first)
-            runs.append(AudioRun(seam.path, seam.track, seam.place.skip, seam.place.count))
+            runs.append(AudioRun(seam.path, seam.track, seam.place.skip, seam.place.count, own=True))
             lead = max(seam.place.lead, position)
             heard += [_cut(body.heard, position, lead), seam.heard[:, lead - seam.place.lead :]]
             position = seam.place.reach + 1
@@ -306,7 +306,7 @@ class Joiner:
 
         def read(paths: Mapping[str, Path]) -> Mixed:
             track = read_track(paths[".m4a"], "audio")
-            run = AudioRun(paths[".m4a"], track, 0, aac.frames(samples))
+            run = AudioRun(paths[".m4a"], track, 0, aac.frames(samples), own=True)
             told = json.loads(paths[".json"].read_bytes())
             return Mixed(Soundtrack((run,), aac.PRIMING, samples), **told, before=before)
 

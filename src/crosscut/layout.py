@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 OWN = -1
 """No piece: what other videos do not have."""
 
-LEAST_SOUND, MOST_SOUND = 64, 512
-"""Access units in a block of shared sound: 1.4 and 10.9 seconds at 48 kHz."""
+LEAST_SOUND, MOST_SOUND = 32, 512
+"""Access units in a block of shared sound: 0.7 and 10.9 seconds at 48 kHz."""
 
 
 class Chunks(NamedTuple):
@@ -75,13 +75,16 @@ def ranges(pieces: Iterable[tuple[int, int, int]], size: int) -> list[tuple[int,
     return found
 
 
-def sound_pieces(spans: Iterable[tuple[int, int]]) -> Ints:
-    """For each access unit of a soundtrack the number of its piece, from its spans (first, count) of streams."""
+def sound_pieces(spans: Iterable[tuple[int, int, bool]]) -> Ints:
+    """For each access unit of a soundtrack the number of its piece.
+
+    From its spans of streams: their first access unit, how many, and whether others have them.
+    """
     parts: list[Ints] = []
     number = 0
-    for first, count in spans:
+    for first, count, shared in spans:
         pieces = np.full(count, OWN)
-        for start, stop in _blocks(first, first + count):
+        for start, stop in _blocks(first, first + count) if shared else ():
             pieces[start - first : stop - first] = number
             number += 1
         parts.append(pieces)

@@ -271,7 +271,7 @@ def _mixed(body: Body, files: Mapping[str, Path]) -> Mixed:
     tail = mix.SoundtrackPlan.of(body.files[".m4a"], files[".m4a"], facts)
     runs = (
         AudioRun(tail.body, body.track, 0, tail.body_frames),
-        AudioRun(tail.tail, read_track(tail.tail, "audio"), tail.tail_skip, tail.tail_frames),
+        AudioRun(tail.tail, read_track(tail.tail, "audio"), tail.tail_skip, tail.tail_frames, own=True),
     )
     soundtrack = Soundtrack(tuple(run for run in runs if run.count), tail.priming, tail.samples)
     before = integrated(body.before[: tail.samples // HOP])

@@ -112,6 +112,8 @@ class AudioRun:
     track: Track
     first: int
     count: int
+    own: bool = False
+    """Made for one video, or for those of one length: hardly another has the same access units."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,6 @@ class Soundtrack:
     runs: tuple[AudioRun, ...]
     priming: int
     samples: int
-    own: bool = False
-    """Made for one video alone: no other has the same access units."""
 
 
 def read_track(path: Path, kind: Kind) -> Track:
@@ -262,8 +262,7 @@ def _audio_lane(soundtrack: Soundtrack, *, grouped: bool) -> _Lane:
     counts = [run.count for run in runs]
     total = sum(counts)
     seconds = np.maximum(0, np.arange(total) * AAC_FRAME - soundtrack.priming) // AUDIO_RATE
-    spans = [(run.first, run.count) for run in runs]
-    pieces = layout.sound_pieces(spans) if grouped and not soundtrack.own else np.full(total, layout.OWN)
+    pieces = layout.sound_pieces((run.first, run.count, grouped and not run.own) for run in runs)
     opens = (np.diff(seconds, prepend=-1) != 0) | (np.diff(pieces, prepend=layout.OWN) != 0)
     chunks: list[list[Extent]] = []
     sizes = []
