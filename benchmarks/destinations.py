@@ -23,7 +23,9 @@ from benchmarks.measure import fresh
 from crosscut.destinations.buckets import CloudOptions
 from crosscut.destinations.drive import DriveDestination
 from crosscut.destinations.drive_account import Account
+from crosscut.destinations.drive_auth import CONSENT_NOTE
 from crosscut.destinations.objectstore import ObjectStoreDestination
+from crosscut.files import FileNotes
 from crosscut.studio import DELIVERIES
 from crosscut.virtual import Extent, VirtualFile
 
@@ -142,8 +144,8 @@ def _bucket_by_obstore(url: str, key: str, source: Path, files: int) -> float:
 
 
 def _drive_by_crosscut(url: str, key: str, source: Path, files: int) -> float:
-    consent = source.parent / "google.json"
-    consent.write_text(key)
+    consent = FileNotes(source.parent)
+    consent.put(CONSENT_NOTE, key)
     with closing(Account(source.parent / "drive", consent=consent, url=url)) as account:
         return _deliver(DriveDestination("drive:", account), source, files)
 

@@ -21,6 +21,7 @@ from crosscut.destinations.drive_auth import Urls
 from crosscut.destinations.drive_consent import Consent
 from crosscut.destinations.drive_device import DeviceConsent
 from crosscut.errors import CrosscutError
+from crosscut.files import FileNotes
 from drive_emulator import Emulator
 from drive_model import CLIENT, DEVICE, REFRESH, SECRET, USER, Fault
 
@@ -31,9 +32,11 @@ from pathlib import Path
 from crosscut.commands.auth import connect
 from crosscut.destinations.drive_auth import Urls
 from crosscut.errors import CrosscutError
+from crosscut.files import FileNotes
 url, client, secret, path, manual = sys.argv[1:]
 try:
-    print("connected as", connect(Urls.under(url), client, secret, Path(path), manual=manual == "manual"))
+    notes = FileNotes(Path(path).parent)
+    print("connected as", connect(Urls.under(url), client, secret, notes, manual=manual == "manual"))
 except CrosscutError as error:
     print(error.code)
 """
@@ -94,8 +97,8 @@ def test_the_browser_opens_and_comes_back(emulator, path, tmp_path):
 
 def test_what_is_kept_delivers(emulator, path, tmp_path):
     consent = Consent(Urls.under(emulator.url), CLIENT, SECRET, "http://127.0.0.1:8085/")
-    consent.keep(consent.pasted(sent_back(consent.link)), path)
-    account = Account(tmp_path / "drive", consent=path, url=emulator.url)
+    consent.keep(consent.pasted(sent_back(consent.link)), FileNotes(path.parent))
+    account = Account(tmp_path / "drive", consent=FileNotes(path.parent), url=emulator.url)
     with DriveDestination("drive:", account).open("task") as delivery:
         delivery.put("1.mp4", virtual(b"data"))
     account.close()
@@ -137,7 +140,7 @@ class TestConsent:
     @staticmethod
     def refused(consent, path, text=None):
         with pytest.raises(CrosscutError) as caught:
-            consent.keep(consent.pasted(sent_back(consent.link) if text is None else text), path)
+            consent.keep(consent.pasted(sent_back(consent.link) if text is None else text), FileNotes(path.parent))
         assert not path.exists()
         return caught.value
 
@@ -155,7 +158,7 @@ class TestConsent:
 
     def test_a_code_is_good_once(self, consent, path):
         back = sent_back(consent.link)
-        assert consent.keep(consent.pasted(back), path) == USER
+        assert consent.keep(consent.pasted(back), FileNotes(path.parent)) == USER
         path.unlink()
         assert self.refused(consent, path, back).code == "consent_refused"
 
@@ -185,7 +188,7 @@ class TestConsent:
         path.parent.mkdir()
         path.write_text("old")
         path.chmod(0o644)
-        consent.keep(consent.pasted(sent_back(consent.link)), path)
+        consent.keep(consent.pasted(sent_back(consent.link)), FileNotes(path.parent))
         assert path.stat().st_mode & 0o777 == 0o600
         assert json.loads(path.read_text())["refresh_token"] == REFRESH
 
@@ -202,10 +205,10 @@ class TestDevice:
         assert (len(code.typed), code.page) == (9, "https://www.google.com/device")
         typing = threading.Timer(0.2, emulator.decide, (code.typed,))
         typing.start()
-        assert consent.keep(code, path) == USER
+        assert consent.keep(code, FileNotes(path.parent)) == USER
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert emulator.count("POST", "/token") > 2
-        account = Account(tmp_path / "drive", consent=path, url=emulator.url)
+        account = Account(tmp_path / "drive", consent=FileNotes(path.parent), url=emulator.url)
         with DriveDestination("drive:", account).open("task") as delivery:
             delivery.put("1.mp4", virtual(b"video"))
         account.close()
@@ -216,7 +219,7 @@ class TestDevice:
         code = consent.ask()
         emulator.decide(code.typed, decided)
         with pytest.raises(CrosscutError) as caught:
-            consent.keep(code, path)
+            consent.keep(code, FileNotes(path.parent))
         assert caught.value.code == "consent_refused"
         assert "again" in caught.value.public
         assert not path.exists()
@@ -224,13 +227,13 @@ class TestDevice:
     def test_a_code_that_nobody_types_runs_out(self, consent, path):
         code = replace(consent.ask(), lasts=20.0)
         with pytest.raises(CrosscutError, match="nobody has typed the code in time"):
-            consent.keep(code, path)
+            consent.keep(code, FileNotes(path.parent))
 
     def test_an_outage_meanwhile_is_sat_out(self, emulator, consent, path):
         code = consent.ask()
         emulator.decide(code.typed)
         emulator.faults = [Fault("503", path="/token", times=2)]
-        assert consent.keep(code, path) == USER
+        assert consent.keep(code, FileNotes(path.parent)) == USER
 
     @pytest.mark.parametrize(("client", "told"), [(CLIENT, "TVs and Limited Input"), ("nobody", "does not know")])
     def test_a_client_of_another_type_is_said(self, consent, client, told):

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
-import uuid
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import text
 
 from crosscut.errors import StorageError
 from crosscut.store import database as module
 from crosscut.store.database import Database
 from crosscut.store.turns import Turns
 
-POSTGRES = os.environ.get("CROSSCUT_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
 SECRET = "https://hooks.example/canary-in-the-address"
 
 
 @pytest.fixture
 def sqlite(tmp_path):
     return f"sqlite:///{tmp_path / 'state.sqlite'}"
-
-
-@pytest.fixture
-def postgres():
-    engine = create_engine(POSTGRES, connect_args={"connect_timeout": 2})
-    schema = f"t{uuid.uuid4().hex}"
-    try:
-        with engine.begin() as db:
-            db.execute(text(f"CREATE SCHEMA {schema}"))
-    except OperationalError:
-        pytest.skip("no PostgreSQL at CROSSCUT_TEST_POSTGRES")
-    yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
-    with engine.begin() as db:
-        db.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-    engine.dispose()
 
 
 def test_a_state_of_newer_code_is_left_alone(sqlite):

@@ -11,8 +11,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -27,12 +25,13 @@ from hypothesis import strategies as st
 from contracts.destination import DestinationContract, virtual
 from crosscut.destinations import EVERYONE
 from crosscut.destinations.drive import DriveDestination
-from crosscut.destinations.drive_account import Account
+from crosscut.destinations.drive_account import Account, short
+from crosscut.destinations.drive_auth import CONSENT_NOTE
 from crosscut.destinations.drive_client import quoted
 from crosscut.destinations.drive_folders import is_drive, named, parent_of
 from crosscut.destinations.drive_pace import UPLOADS
-from crosscut.destinations.notes import FileNotes
 from crosscut.errors import CrosscutError, DeliverError, RequestError
+from crosscut.files import FileNotes
 from crosscut.virtual import Extent, VirtualFile
 from drive_emulator import Emulator, deliver, deliver_the_same
 from drive_model import PASSING, REFRESH, ROBOT, SECRET, STEP, USER, Fault
@@ -53,10 +52,10 @@ def emulator():
 def opened(emulator, tmp_path):
     """The account as one more process would open it."""
     accounts = []
-    consent = emulator.consent_file(tmp_path / "google.json")
+    emulator.consent_file(tmp_path / CONSENT_NOTE)
 
     def opened(**changed):
-        usual = {"consent": consent, "url": emulator.url, "second": SECOND, "chunk": STEP}
+        usual = {"consent": FileNotes(tmp_path), "url": emulator.url, "second": SECOND, "chunk": STEP}
         account = Account(changed.pop("folder", tmp_path / "drive"), **(usual | changed))
         accounts.append(account)
         return account
@@ -596,7 +595,7 @@ class TestCredentials:
         assert there(emulator) == {"1.mp4": MEGABYTE}
 
     def test_without_any_it_says_how_to_connect(self, opened, tmp_path):
-        error = refused(DriveDestination("drive:", opened(consent=tmp_path / "none.json")))
+        error = refused(DriveDestination("drive:", opened(consent=FileNotes(tmp_path / "nothing"))))
         assert (error.code, "crosscut auth google" in error.public) == ("not_connected", True)
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"client_email": "a", "private_key": 1}'])
@@ -673,10 +672,10 @@ class TestPace:
         put(DriveDestination("drive:", opened()))
         emulator.faults = [Fault("rate", path="uploadType=resumable", times=9)]
         assert refused(DriveDestination("drive:", opened()), data=b"other").code == "rate_limited"
-        limits = list((tmp_path / "drive" / "pace").rglob("limit.json"))
-        assert json.loads(limits[0].read_text())["limit"] < UPLOADS
-        pauses = [json.loads(path.read_text()) for path in (tmp_path / "drive" / "pace").rglob("pause.json")]
-        assert pauses[0]["level"] == 4
+        shared = opened().shared
+        name = f"pace/{short(USER)}"
+        assert shared.read(f"{name}/limit.json")["limit"] < UPLOADS
+        assert shared.read(f"{name}/pause.json")["level"] == 4
 
 
 class CancelledError(Exception):
@@ -757,38 +756,6 @@ def test_memory_does_not_grow_with_the_file(destination, emulator, tmp_path, ope
     finally:
         tracemalloc.stop()
     assert peak < 8 << 20
-
-
-class TestNotes:
-    def test_what_is_kept_first_stays(self, tmp_path):
-        notes = FileNotes(tmp_path / "notes")
-        assert notes.get("a") is None
-        assert notes.put_once("a", "1") == "1"
-        assert notes.put_once("a", "2") == "1"
-        assert notes.put_once("a", "3", instead_of="2") == "1"
-        assert notes.put_once("a", "3", instead_of="1") == "3"
-        notes.put("a", "4")
-        assert FileNotes(tmp_path / "notes").get("a") == "4"
-        notes.forget("a")
-        notes.forget("a")
-        assert notes.get("a") is None
-
-    def test_of_many_who_try_at_once_one_has_its_way(self, tmp_path):
-        with ThreadPoolExecutor(8) as pool:
-            kept = set(pool.map(lambda n: FileNotes(tmp_path).put_once("a", str(n)), range(50)))
-        assert kept == {FileNotes(tmp_path).get("a")}
-
-    def test_processes_agree(self, tmp_path):
-        script = (
-            "import sys; from pathlib import Path; from crosscut.destinations.notes import FileNotes;"
-            "print([FileNotes(Path(sys.argv[1])).put_once(str(n), sys.argv[2]) for n in range(100)])"
-        )
-        told = [
-            subprocess.Popen([sys.executable, "-c", script, str(tmp_path), who], stdout=subprocess.PIPE, text=True)
-            for who in ("one", "other")
-        ]
-        first, second = (process.communicate(timeout=60)[0] for process in told)
-        assert first == second != ""
 
 
 @given(st.text())

@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
 import threading
 import traceback
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+import commons_play
 from contracts.voice import LONG, SHORT, VoiceContract
 from crosscut import pcm
 from crosscut.errors import CrosscutError, StorageError, VoiceError
+from crosscut.files import shared_in
 from crosscut.media import PLAIN, Manner
 from crosscut.sandbox import Sandbox
 from crosscut.voices import Resolved
@@ -25,7 +29,6 @@ from elevenlabs_emulator import KEY, REFUSALS, VOICES, Emulator, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from crosscut.voices import Speech, Voice
 
@@ -51,9 +54,20 @@ def opened(sandbox: Sandbox, emulator: Emulator, tmp_path: Path) -> Callable[...
 
     def opened(**changed: Any) -> ElevenLabsVoice:
         usual = {"api_key": KEY, "folder": tmp_path / "voices", "base_url": emulator.url, "pause": 0.001, "timeout": 10}
+        if "clock" in changed:
+            changed["shared"] = shared_in(tmp_path / "voices", changed.pop("clock"))
         return ElevenLabsVoice(sandbox, **(usual | changed))
 
     return opened
+
+
+@pytest.fixture(params=["machine", "cluster"])
+def where(request, tmp_path: Path) -> str:
+    """What processes of one machine share, and those of machines that have nothing together but a database."""
+    if request.param == "machine":
+        return f"files:{tmp_path / 'voices'}"
+    url: str = request.getfixturevalue("postgres")
+    return url
 
 
 @pytest.fixture
@@ -489,7 +503,7 @@ class TestUncertain:
         emulator.faults += ["hang_up", ""]
         assert refused(opened(), tmp_path / "speech.pcm").code == "voice_timeout"
         assert speak(opened(), tmp_path / "speech.pcm").billed == len(SHORT)
-        assert not list((tmp_path / "voices" / "tries").iterdir())
+        assert not list((tmp_path / "voices" / "tries").glob("*.json"))
 
     def test_errors_of_the_server_between_do_not_wash_a_doubt_away(self, opened, emulator, tmp_path: Path) -> None:
         emulator.faults += ["hang_up", "error", "busy", "hang_up", ""]
@@ -498,15 +512,16 @@ class TestUncertain:
         assert refused(opened(), tmp_path / "speech.pcm").code == "voice_uncertain"
         assert (emulator.orders, len(emulator.sales)) == (4, 2)
 
-    def test_who_dies_while_an_answer_is_due_leaves_the_doubt(self, emulator, opened, tmp_path: Path) -> None:
+    def test_who_dies_while_an_answer_is_due_leaves_the_doubt(self, emulator, opened, tmp_path, where: str) -> None:
         emulator.faults += ["hang_after"] * 2
         for number in (1, 2):
-            child = Child(emulator, tmp_path, [SHORT])
+            child = Child(emulator, tmp_path, where, [SHORT])
             child.go()
             wait_until(lambda number=number: len(emulator.sales) == number)
             child.process.kill()
             child.process.communicate()
-        assert refused(opened(), tmp_path / "speech.pcm").code == "voice_uncertain"
+        with commons_play.opened(where) as shared:
+            assert refused(opened(shared=shared), tmp_path / "speech.pcm").code == "voice_uncertain"
         assert emulator.orders == 2
 
 
@@ -518,9 +533,11 @@ from crosscut.media import Manner
 from crosscut.sandbox import Sandbox
 from crosscut.voices.elevenlabs import ElevenLabsVoice
 
-key, url, voice_id, folder, out, *lines = sys.argv[1:]
-with Sandbox(["crosscut.pcm"]) as sandbox:
-    voice = ElevenLabsVoice(sandbox, key, Path(folder), base_url=url, pause=0.05)
+from commons_play import opened
+
+key, url, voice_id, folder, where, out, *lines = sys.argv[1:]
+with Sandbox(["crosscut.pcm"]) as sandbox, opened(where) as shared:
+    voice = ElevenLabsVoice(sandbox, key, Path(folder), base_url=url, pause=0.05, shared=shared)
     resolved = voice.resolve(voice_id)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -535,12 +552,17 @@ class Child:
 
     number = 0
 
-    def __init__(self, emulator: Emulator, folder: Path, lines: list[str]) -> None:
+    def __init__(self, emulator: Emulator, folder: Path, where: str, lines: list[str]) -> None:
         Child.number += 1
         out = folder / f"child-{Child.number}"
         out.mkdir()
-        command = [sys.executable, "-c", SCRIPT, KEY, emulator.url, RACHEL, str(folder / "voices"), str(out), *lines]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, KEY, emulator.url, RACHEL, str(out / "own"), where, str(out), *lines],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def go(self) -> None:
         assert self.process.stdout.readline() == "ready\n"
@@ -554,20 +576,21 @@ class Child:
 
 
 class TestProcesses:
-    def test_two_with_the_same_lines_buy_them_once(self, emulator, tmp_path: Path) -> None:
+    def test_two_with_the_same_lines_buy_them_once(self, emulator, tmp_path: Path, where: str) -> None:
         emulator.seconds, emulator.advertised = 0.3, 10
         lines = [f"This is line number {number}." for number in range(4)]
-        children = [Child(emulator, tmp_path, lines + lines[:2]) for _ in range(2)]
+        children = [Child(emulator, tmp_path, where, lines + lines[:2]) for _ in range(2)]
         for child in children:
             child.go()
         assert sum(child.billed() for child in children) == sum(map(len, lines))
         assert sorted(sale.text for sale in emulator.sales) == lines
         assert emulator.orders == 4
 
-    def test_no_more_at_once_than_was_learnt(self, emulator, tmp_path: Path) -> None:
+    def test_no_more_at_once_than_was_learnt(self, emulator, tmp_path: Path, where: str) -> None:
         emulator.seconds, emulator.advertised, emulator.allowed = 0.15, 3, 3
         children = [
-            Child(emulator, tmp_path, [f"Child {name} says line {number}." for number in range(12)]) for name in "ab"
+            Child(emulator, tmp_path, where, [f"Child {name} says line {number}." for number in range(12)])
+            for name in "ab"
         ]
         for child in children:
             child.go()
@@ -575,11 +598,12 @@ class TestProcesses:
         assert emulator.most_at_once == 3
         assert (emulator.orders, len(emulator.sales)) == (24, 24)
 
-    def test_a_crowd_is_spoken_in_the_end(self, emulator, tmp_path: Path) -> None:
+    def test_a_crowd_is_spoken_in_the_end(self, emulator, tmp_path: Path, where: str) -> None:
         """The account is used elsewhere too: less is free than the headers say."""
         emulator.seconds, emulator.advertised, emulator.allowed = 0.05, 6, 2
         children = [
-            Child(emulator, tmp_path, [f"Child {name} says line {number}." for number in range(8)]) for name in "ab"
+            Child(emulator, tmp_path, where, [f"Child {name} says line {number}." for number in range(8)])
+            for name in "ab"
         ]
         for child in children:
             child.go()

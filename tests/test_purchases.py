@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosscut import files
 from crosscut.errors import StorageError, VoiceError
+from crosscut.files import shared_in
 from crosscut.slots import FIRST, LOWERED_SECONDS, MOST, Slots
 from crosscut.voices.purchases import MOST_TRIES, Purchases
 
@@ -40,7 +40,7 @@ class TestPurchases:
 
     def test_a_doubt_is_counted_by_all_and_ends_with_the_purchase(self, purchases: Purchases) -> None:
         for number in range(MOST_TRIES):
-            purchases.risk(KEY)
+            assert len(purchases.risk(KEY)) == 8
             assert Purchases(purchases.folder).tries(KEY) == number + 1
         with pytest.raises(VoiceError) as caught:
             Purchases(purchases.folder).risk(KEY)
@@ -50,29 +50,26 @@ class TestPurchases:
         assert purchases.tries(KEY) == 0
 
     def test_what_cost_nothing_is_taken_back_and_no_more(self, purchases: Purchases) -> None:
-        purchases.risk(KEY)
-        purchases.risk(KEY)
-        purchases.spared(KEY)
+        first, second = purchases.risk(KEY), purchases.risk(KEY)
+        purchases.spared(KEY, first)
+        purchases.spared(KEY, first)
         assert purchases.tries(KEY) == 1
-        purchases.spared(KEY)
+        purchases.spared(KEY, second)
         assert purchases.tries(KEY) == 0
-        assert not list((purchases.folder / "tries").iterdir())
 
     @given(st.lists(st.sampled_from(["risk", "spared"]), max_size=12))
     def test_no_more_doubts_than_allowed_in_any_order(self, tmp_path_factory, steps: list[str]) -> None:
         purchases = Purchases(tmp_path_factory.mktemp("voices"))
-        open_doubts = 0
+        doubts: list[str] = []
         for step in steps:
-            if step == "spared" and open_doubts:
-                purchases.spared(KEY)
-                open_doubts -= 1
-            elif step == "risk" and open_doubts == MOST_TRIES:
+            if step == "spared" and doubts:
+                purchases.spared(KEY, doubts.pop(0))
+            elif step == "risk" and len(doubts) == MOST_TRIES:
                 with pytest.raises(VoiceError):
                     purchases.risk(KEY)
             elif step == "risk":
-                purchases.risk(KEY)
-                open_doubts += 1
-            assert purchases.tries(KEY) == open_doubts
+                doubts.append(purchases.risk(KEY))
+            assert purchases.tries(KEY) == len(doubts)
 
     def test_one_at_a_time_has_a_key_over_threads_and_processes(self, purchases: Purchases) -> None:
         code = (
@@ -108,7 +105,7 @@ class TestPurchases:
         assert caught.value.code == "disk_full"
         monkeypatch.undo()
         assert not purchases.owns(KEY)
-        assert [path for path in purchases.folder.rglob("*") if path.is_file()] == []
+        assert [path for path in purchases.folder.rglob("*") if path.is_file() and path.name != "lock"] == []
 
     def test_the_bytes_and_the_name_are_on_the_disk_when_it_is_kept(self, purchases: Purchases, monkeypatch) -> None:
         synced: list[str] = []
@@ -130,9 +127,22 @@ class TestPurchases:
                 action(KEY)
 
     @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
-    def test_a_file_that_cannot_be_read_is_as_none(self, tmp_path: Path, data: bytes) -> None:
-        (tmp_path / "file.json").write_bytes(data)
-        assert files.read_json(tmp_path / "file.json") is None
+    def test_an_answer_that_cannot_be_read_is_as_none_and_bought_anew(self, purchases: Purchases, data: bytes) -> None:
+        purchases.keep(KEY, {})
+        (purchases.folder / "bought" / KEY[:2] / f"{KEY}.json").write_bytes(data)
+        assert purchases.find(KEY) is None
+        assert purchases.keep(KEY, {"new": 1}) == purchases.find(KEY) == {"new": 1}
+
+    def test_of_two_answers_the_first_stays(self, purchases: Purchases) -> None:
+        assert purchases.keep(KEY, {"n": 1}) == {"n": 1}
+        assert purchases.keep(KEY, {"n": 2}) == {"n": 1}
+
+    def test_doubts_that_were_noted_as_a_number_count(self, purchases: Purchases) -> None:
+        (purchases.folder / "tries").mkdir(parents=True)
+        (purchases.folder / "tries" / f"{KEY}.json").write_text("1")
+        purchases.risk(KEY)
+        with pytest.raises(VoiceError):
+            purchases.risk(KEY)
 
 
 class TestSlots:
@@ -142,12 +152,12 @@ class TestSlots:
 
     @pytest.fixture
     def slots(self, tmp_path: Path, now: list[float]) -> Slots:
-        return Slots(tmp_path / "slots", lambda: now[0])
+        return Slots(shared_in(tmp_path, lambda: now[0]), "slots")
 
     def test_it_starts_low_and_learns(self, slots: Slots) -> None:
         assert slots.limit() == FIRST
         slots.learn(5)
-        assert Slots(slots.folder).limit() == 5
+        assert Slots(slots.shared, "slots").limit() == 5
         slots.learn(3)
         assert slots.limit() == 3
         slots.learn(10**6)
@@ -204,32 +214,16 @@ class TestSlots:
         assert slots.limit() == 1
         for slot in taken[:2]:
             slot.__exit__(None, None, None)
-            assert slots._take() is None
+            assert slots.shared.holds.slot("slots", slots.limit()) is None
         taken[2].__exit__(None, None, None)
-        found = slots._take()
-        assert found is not None
-        assert slots._take() is None
-        found[0].release()
-
-    def test_the_slot_of_a_dead_process_is_free(self, slots: Slots) -> None:
-        code = (
-            "import sys; from pathlib import Path; from crosscut.slots import Slots\n"
-            "with Slots(Path(sys.argv[1])).taken():\n"
-            "    print('held', flush=True); sys.stdin.readline()\n"
-        )
-        slots.learn(1)
-        child = python(code, slots.folder)
-        assert child.stdout.readline() == "held\n"
-        assert slots._take() is None
-        child.kill()
-        child.communicate()
         with slots.taken() as limit:
             assert limit == 1
+            assert slots.shared.holds.slot("slots", slots.limit()) is None
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"limit": "many", "lowered": 0}', '{"limit": null}', "7"])
     def test_a_damaged_note_is_as_none(self, slots: Slots, text: str) -> None:
         slots.learn(5)
-        (slots.folder / "limit.json").write_text(text)
+        slots.shared.notes.put("slots/limit.json", text)
         assert slots.limit() == FIRST
         slots.learn(4)
         assert slots.limit() == 4

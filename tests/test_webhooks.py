@@ -16,6 +16,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from werkzeug import Response
 
 from crosscut.errors import WebhookError
+from crosscut.files import FileNotes
 from crosscut.settings import Settings
 from crosscut.webhooks import deliver, event_body, installation_secret
 from test_guard import NEVER_PUBLIC, PUBLIC, SPELLINGS, failing, listening
@@ -321,13 +322,13 @@ def test_whatever_is_passed_through_comes_back(value):
 def test_the_secret_of_an_installation_is_made_once_and_private(tmp_path, monkeypatch):
     folder = tmp_path / "new" / "data"
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(installation_secret, [folder] * 32))
+        found = set(pool.map(installation_secret, [FileNotes(folder)] * 32))
     (secret,) = found
     assert stat.S_IMODE((folder / "webhook-secret").stat().st_mode) == 0o600
-    assert installation_secret(folder) == secret != installation_secret(tmp_path / "other")
+    assert installation_secret(FileNotes(folder)) == secret != installation_secret(FileNotes(tmp_path / "other"))
     monkeypatch.setenv("CROSSCUT_WEBHOOK_SECRETS", f"{secret},{ONE}")
     assert [each.get_secret_value() for each in Settings(_env_file=None).webhook_secrets] == [secret, ONE]
-    assert sorted(path.name for path in folder.iterdir()) == ["webhook-secret", "webhook-secret.lock"]
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "webhook-secret"]
 
 
 @pytest.mark.parametrize(

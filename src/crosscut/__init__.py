@@ -42,8 +42,9 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     artifacts      content-addressed store on disk, with a byte cap
     sharing        pieces and sources in a depot: the first maker's are everybody's
     shared_lease   artifacts with a depot behind them
-    files          small files that the processes of a machine share
-    slots          how many may do something at once, over all processes
+    commons        what those who work together must agree on, as protocols
+    files          the same in files, for the processes of one machine
+    slots          how many may do something at once, over all who share
     transfer       one download: pace, resumption, size
     fetch          URL or path -> local file, safely, resumably, once
 

@@ -17,10 +17,10 @@ from crosscut import __version__
 from crosscut.artifacts import Artifacts, storage_errors
 from crosscut.bucket_depot import BucketDepot
 from crosscut.client import SERVER_FILE, STATE_LOCK
+from crosscut.commons import Commons
 from crosscut.crew import Crew
 from crosscut.destinations.buckets import CloudOptions, is_bucket, s3_endpoint
 from crosscut.destinations.drive_account import Account
-from crosscut.destinations.drive_consent import CONSENT_FILE
 from crosscut.destinations.drive_folders import is_drive
 from crosscut.destinations.signing import BucketSigner
 from crosscut.engine.claims import Claims
@@ -28,6 +28,7 @@ from crosscut.engine.embedded import EmbeddedExecutor
 from crosscut.errors import CrosscutError, RequestError, StorageError
 from crosscut.fetch import Fetcher, FetchLimits
 from crosscut.fields import RequestLimits
+from crosscut.files import FileNotes
 from crosscut.folder_depot import FolderDepot
 from crosscut.keyring import Keyring
 from crosscut.links import PUBLIC
@@ -40,6 +41,8 @@ from crosscut.settings import Settings
 from crosscut.shared_lease import shared_artifacts
 from crosscut.sharing import Sharing
 from crosscut.store import Options, Store
+from crosscut.store.database import Database
+from crosscut.store.shared import commons_of as stored_commons
 from crosscut.studio import DELIVERIES
 from crosscut.telemetry import Telemetry, event_log
 from crosscut.tracing import NoTracer
@@ -68,6 +71,9 @@ CLOUD = (
 CLOUD_SECRETS = ("s3_secret_access_key", "azure_key")
 """Settings that say how buckets are reached."""
 
+SHARING = 4
+"""Connections to the database that a worker process of a cluster has at most; one while it is idle."""
+
 NETWORK_SHARES = 4
 """So many jobs can be slow at once before the network lane is full."""
 
@@ -91,12 +97,28 @@ LOOKED_AT_SECONDS = 1.0
 
 
 @contextlib.contextmanager
+def open_commons(settings: Settings) -> Iterator[Commons]:
+    """What this process shares with others: with those of its machine, or over the database with all of a cluster."""
+    files = FileNotes(settings.data_dir)
+    if settings.engine == "embedded":
+        yield Commons(own=files)
+        return
+    if not settings.database_url:
+        raise RequestError(
+            "the engine celery keeps what machines share in its database: set CROSSCUT_DATABASE_URL", code="no_database"
+        )
+    with contextlib.closing(Database(settings.database_url, newer=True, connections=SHARING)) as database:
+        yield stored_commons(database, files)
+
+
+@contextlib.contextmanager
 def open_toolbox(
     settings: Settings,
     watcher: Watcher | None = None,
     logs: Sequence[TextIO] = (),
     workers: int | None = None,
     tracer: Tracer | None = None,
+    commons: Commons | None = None,
 ) -> Iterator[Toolbox]:
     """What all jobs of this process share; child processes end with the block.
 
@@ -112,11 +134,16 @@ def open_toolbox(
     limits = FetchLimits(max_bytes=settings.source_bytes, total=settings.fetch_seconds)
     sharing = sharing_of(settings)
     artifacts = _artifacts(settings, sharing)
-    with Sandbox(CHILD_MODULES, workers or settings.workers) as sandbox, Sandbox(PIPER_MODULES) as piper_sandbox:
+    with (
+        Sandbox(CHILD_MODULES, workers or settings.workers) as sandbox,
+        Sandbox(PIPER_MODULES) as piper_sandbox,
+        contextlib.ExitStack() as stack,
+    ):
+        commons = commons or stack.enter_context(open_commons(settings))
         yield Toolbox(
             artifacts=artifacts,
             sandbox=sandbox,
-            voice=_voice(settings, sandbox, piper_sandbox),
+            voice=_voice(settings, sandbox, piper_sandbox, commons),
             fetcher=lambda lease, since: Fetcher(
                 lease, limits, frozenset(settings.fetch_allow), since=since, endpoints=endpoints, signer=signer
             ),
@@ -155,7 +182,7 @@ def _speaks(settings: Settings) -> Literal["espeak", "piper", "elevenlabs"]:
     return "piper" if settings.piper_model else "espeak"
 
 
-def _voice(settings: Settings, sandbox: Sandbox, piper_sandbox: Sandbox) -> Voice:
+def _voice(settings: Settings, sandbox: Sandbox, piper_sandbox: Sandbox, commons: Commons) -> Voice:
     if _speaks(settings) == "espeak":
         return EspeakVoice(sandbox)
     if _speaks(settings) == "piper":
@@ -175,6 +202,7 @@ def _voice(settings: Settings, sandbox: Sandbox, piper_sandbox: Sandbox) -> Voic
         settings.data_dir / "voices",
         default=settings.elevenlabs_voice or None,
         base_url=settings.elevenlabs_url or None,
+        shared=commons.voices,
     )
 
 
@@ -197,16 +225,28 @@ def cloud_options(settings: Settings) -> CloudOptions:
     return CloudOptions(**plain | {name: _secret(getattr(settings, name)) or "" for name in CLOUD_SECRETS})
 
 
-def places_of(settings: Settings) -> Places:
-    """What makes a destination of the name of a place; whoever asks for it closes it."""
+def places_of(settings: Settings, commons: Commons | None = None) -> Places:
+    """What makes a destination of the name of a place; whoever asks for it closes it.
+
+    Without `commons` it is for this machine alone.
+    """
+    commons = commons or Commons(own=FileNotes(settings.data_dir))
     account = Account(
         settings.data_dir / "drive",
-        consent=settings.data_dir / CONSENT_FILE,
+        consent=commons.own,
+        shared=commons.drive,
         service_account=settings.google_service_account,
         subject=settings.google_subject or None,
         url=settings.google_url or None,
     )
     return Places(cloud_options(settings), account, settings.data_dir / "locks")
+
+
+@contextlib.contextmanager
+def open_places(settings: Settings) -> Iterator[Places]:
+    """The same, for the block, and together with all that `settings` name."""
+    with open_commons(settings) as commons, contextlib.closing(places_of(settings, commons)) as places:
+        yield places
 
 
 def _secret(value: SecretStr | None) -> str | None:
@@ -232,12 +272,13 @@ class OpenCrew(Crew):
         self._stack = contextlib.ExitStack()
         tracer = tracer_of(settings, [log])
         self._stack.callback(tracer.close)
-        tools = self._stack.enter_context(open_toolbox(settings, None, [log], tracer=tracer))
+        commons = self._stack.enter_context(open_commons(settings))
+        tools = self._stack.enter_context(open_toolbox(settings, None, [log], tracer=tracer, commons=commons))
 
         def webhook(payload: Mapping[str, Any], cancelled: threading.Event) -> None:
             deliver(payload, secrets, frozenset(settings.fetch_allow), cancelled)
 
-        places = places_of(settings)
+        places = places_of(settings, commons)
         self._stack.callback(places.close)
         super().__init__(tools, places, webhook, tracer)
 
@@ -259,7 +300,7 @@ def crew_arguments(settings: Settings, secret: str | None = None) -> dict[str, A
     used = (
         "cache_bytes", "source_bytes", "fetch_seconds", "fetch_allow", "workers", "memory_bytes",
         "private_sources", "shared", "assemble", "otel_endpoint", "google_subject", "google_url", "voices",
-        "elevenlabs_voice", "elevenlabs_url",
+        "elevenlabs_voice", "elevenlabs_url", "engine", "database_url",
     )  # fmt: skip
     secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
     files = {"piper_model": settings.piper_model, "google_service_account": settings.google_service_account}
@@ -268,7 +309,7 @@ def crew_arguments(settings: Settings, secret: str | None = None) -> dict[str, A
         | {name: _secret(getattr(settings, name)) for name in ("elevenlabs_api_key", *CLOUD_SECRETS)}
         | {"data_dir": str(settings.data_dir)}
         | {name: path and str(path) for name, path in files.items()},
-        "secrets": secrets or [secret or installation_secret(settings.data_dir)],
+        "secrets": secrets or [secret or installation_secret(FileNotes(settings.data_dir))],
     }
 
 
@@ -290,9 +331,10 @@ def open_machine(
     log = event_log(logs)
     place = destination or whole(settings.destination)
     with contextlib.ExitStack() as stack:
-        places = stack.enter_context(contextlib.closing(places_of(settings)))
+        commons = stack.enter_context(open_commons(settings))
+        places = stack.enter_context(contextlib.closing(places_of(settings, commons)))
         claims = Claims(None if private else places)
-        tools = stack.enter_context(open_toolbox(settings, None, logs))
+        tools = stack.enter_context(open_toolbox(settings, None, logs, commons=commons))
         if tools.sharing:
             tools.sharing.check()
         store = Store(database, options_of(settings))
@@ -407,11 +449,11 @@ class OpenEngine(Protocol):
 
 def _look_at(settings: Settings, place: str, log: Any) -> None:
     """Tell the log if nothing can be delivered there as things are."""
-    with contextlib.closing(places_of(settings)) as places:
-        try:
+    try:
+        with open_places(settings) as places:
             places(place).check()
-        except CrosscutError as error:
-            log.warning("no video could be delivered now", destination=place, reason=error.public, code=error.code)
+    except CrosscutError as error:
+        log.warning("no video could be delivered now", destination=place, reason=error.public, code=error.code)
 
 
 def serve(settings: Settings, host: str, port: int, destination: str, open_engine: OpenEngine = open_machine) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from cyclopts import App, CycloptsError, Parameter
 
 from crosscut import __version__
-from crosscut.bootstrap import open_workshop, places_of
+from crosscut.bootstrap import open_places, open_workshop
 from crosscut.commands.auth import auth
 from crosscut.commands.jobs import cancel, jobs, submit, watch
 from crosscut.commands.keys import keys
@@ -118,7 +118,7 @@ def doctor(
 ) -> int:
     """Tell what this machine has and lacks. Exit status 1 if something needed is missing."""
     settings = load_settings()
-    with open_workshop(settings) as workshop, contextlib.closing(places_of(settings)) as places:
+    with open_workshop(settings) as workshop, open_places(settings) as places:
         findings = examine(settings, workshop, places(whole(settings.destination)))
     if as_json:
         dump({"findings": [finding.as_json() for finding in findings]})

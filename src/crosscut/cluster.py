@@ -83,6 +83,11 @@ def _refused(sentence: str) -> RequestError:
     return RequestError(sentence, code="invalid_setting")
 
 
+def _of_cluster(settings: Settings) -> Settings:
+    """Settings by which all that is shared is in the database, however the engine was chosen."""
+    return settings.model_copy(update={"engine": "celery"})
+
+
 def _app(settings: Settings) -> Celery:
     from crosscut.engine.carrier import celery_app  # noqa: PLC0415 - Celery is an extra
 
@@ -93,7 +98,8 @@ def _app(settings: Settings) -> Celery:
 
 def _share(settings: Settings, store: Store, place: str, sharing: Sharing | None) -> None:
     """Tell the workers what they must know as we do, and mark what they must see as we do."""
-    _agreed_secret(settings, store)
+    with bootstrap.open_commons(settings) as commons:
+        installation_secret(commons.own)
     mark = store.agreed("mark", secrets.token_hex(16))
     if sharing:
         sharing.check()
@@ -105,18 +111,6 @@ def _share(settings: Settings, store: Store, place: str, sharing: Sharing | None
         if sharing:
             (settings.data_dir / MARK).unlink(missing_ok=True)
     store.tell("destination", place)
-
-
-def webhook_secret(settings: Settings) -> str:
-    """What signs the webhooks of this cluster where nothing is configured."""
-    if error := refusal(settings):
-        raise error
-    with contextlib.closing(Store(settings.database_url, newer=True)) as store:
-        return _agreed_secret(settings, store)
-
-
-def _agreed_secret(settings: Settings, store: Store) -> str:
-    return store.agreed("webhook_secret", installation_secret(settings.data_dir))
 
 
 def _check_shared(settings: Settings, store: Store) -> None:
@@ -178,16 +172,18 @@ def open_scheduler(
     """A scheduler and the service in front of it; others may run over the same `database` at the same time."""
     from crosscut.engine.carrier import CeleryExecutor  # noqa: PLC0415 - Celery is an extra
 
+    settings = _of_cluster(settings)
     app, log = _app(settings), event_log(logs)
     place = destination or whole(settings.destination)
     with contextlib.ExitStack() as stack:
-        tools = stack.enter_context(bootstrap.open_toolbox(settings, None, logs))
+        commons = stack.enter_context(bootstrap.open_commons(settings))
+        tools = stack.enter_context(bootstrap.open_toolbox(settings, None, logs, commons=commons))
         store = Store(database, _options(settings), newer=True)
         stack.enter_context(store.database.owned(shared=True))
         _share(settings, store, place, tools.sharing)
         previews = Previews(tools)
         stack.callback(previews.close)
-        places = stack.enter_context(contextlib.closing(bootstrap.places_of(settings)))
+        places = stack.enter_context(contextlib.closing(bootstrap.places_of(settings, commons)))
 
         def service(machine: Machine) -> Service:
             return bootstrap.service_of(settings, tools, previews, machine, place, places)
@@ -231,7 +227,7 @@ def work(settings: Settings, seats: Seats, crew: str = CREW, more: Mapping[str, 
         raise error
     if seats.network and seats.processor:
         return _both(seats)
-    return _serve_lane(settings, "network" if seats.network else "processor", max(seats), crew, more or {})
+    return _serve_lane(_of_cluster(settings), "network" if seats.network else "processor", max(seats), crew, more or {})
 
 
 def _serve_lane(settings: Settings, lane: Lane, at_once: int, crew: str, more: Mapping[str, Any]) -> int:
@@ -247,7 +243,8 @@ def _serve_lane(settings: Settings, lane: Lane, at_once: int, crew: str, more: M
         _check_shared(settings, store)
         log = event_log(logs)
         logging.basicConfig(handlers=[ToEvents(stream) for stream in logs], level=logging.WARNING, force=True)
-        arguments = {**bootstrap.crew_arguments(settings, store.told("webhook_secret")), **more}
+        with bootstrap.open_commons(settings) as commons:
+            arguments = {**bootstrap.crew_arguments(settings, installation_secret(commons.own)), **more}
         station = _station(settings, store, lane, at_once, Hiring(crew, arguments, logs))
 
         def end(_number: int, _frame: object) -> None:

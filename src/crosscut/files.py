@@ -1,52 +1,153 @@
-"""Small files that the processes of a machine share: replaced whole, and locked by name."""
+"""What the processes of one machine share, in small files: replaced whole, and locked by the kernel.
+
+A lock is free as soon as its holder is gone, however it went.
+"""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from crosscut.artifacts import storage_errors
+from crosscut.commons import Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+POLL_SECONDS = 0.005
+"""A note is written in about so long."""
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` against every thread and process; the kernel frees it when the holder dies."""
-    lock = FileLock(path, fallback_to_soft=False)
-    with storage_errors():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+class FileNotes:
+    """A file for each note, readable by its owner alone; the key is its path in the folder.
 
-
-def read_json(path: Path) -> Any | None:
-    """None where there is no file, or nothing that can be read."""
-    with storage_errors():
-        try:
-            return json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError, RecursionError):
-            return None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace the file at once; when this returns it outlives a loss of power.
-
-    Not-a-number is kept as Python reads it again: what was paid for is not lost because it is odd.
+    folder/ab/lock    held for a moment by whoever writes a note in folder/ab
     """
-    with storage_errors():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_whole(path, json.dumps(value).encode())
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, key: str) -> str | None:
+        with storage_errors():
+            try:
+                return self._path(key).read_text(encoding="utf-8")
+            except (FileNotFoundError, UnicodeDecodeError):
+                return None
+
+    def has(self, key: str) -> bool:
+        with storage_errors():
+            return self._path(key).exists()
+
+    def put_once(self, key: str, value: str, instead_of: str | None = None) -> str:
+        with self._locked(key) as path:
+            known = self.get(key)
+            if known is not None and known != instead_of:
+                return known
+            replace_whole(path, value.encode())
+            return value
+
+    def put(self, key: str, value: str) -> None:
+        with self._locked(key) as path:
+            replace_whole(path, value.encode())
+
+    def forget(self, key: str) -> None:
+        with self._locked(key) as path, suppress(FileNotFoundError):
+            path.unlink()
+            sync_folder(path.parent)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        with storage_errors():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(path.parent / "lock", poll_interval=POLL_SECONDS, fallback_to_soft=False):
+                yield path
+
+
+class HashedNotes(FileNotes):
+    """For keys that are no paths: the file is folder/ab/cdef… where the key has the SHA-256 abcdef…."""
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.folder / name[:2] / name[2:]
+
+
+class FileHolds:
+    """Keys are paths in the folder; each leaves its files there, so let there be a bounded number of them.
+
+    folder/key              a lock
+    folder/key/gate.lock    held for a moment by whoever looks for a slot
+    folder/key/slot-007.lock
+    """
+
+    poll_seconds = 0.05
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def lock(self, key: str) -> FileHold | None:
+        path = self._folder / key
+        with storage_errors():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return _taken(path)
+
+    def slot(self, key: str, most: int) -> FileHold | None:
+        """Some may be held above a limit that was lowered since: they count."""
+        folder = self._folder / key
+        free: FileHold | None = None
+        held = 0
+        with storage_errors():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(folder / "gate.lock", poll_interval=POLL_SECONDS, fallback_to_soft=False):
+                for number in range(max(most, _made(folder))):
+                    hold = _taken(folder / f"slot-{number:03}.lock")
+                    if hold is None:
+                        held += 1
+                    elif free is None:
+                        free = hold
+                    else:
+                        hold.release()
+        if free is not None and held >= most:
+            free.release()
+            return None
+        return free
+
+
+class FileHold:
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _taken(path: Path) -> FileHold | None:
+    lock = FileLock(path, timeout=0, fallback_to_soft=False, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return FileHold(lock)
+
+
+def _made(folder: Path) -> int:
+    numbers = [int(path.stem.removeprefix("slot-")) for path in folder.glob("slot-*.lock")]
+    return max(numbers, default=-1) + 1
+
+
+def shared_in(folder: Path, clock: Callable[[], float] = time.time) -> Shared:
+    """What the processes share that have the folder."""
+    return Shared(FileNotes(folder), FileHolds(folder), clock)
 
 
 def replace_whole(path: Path, data: bytes) -> None:
@@ -63,12 +164,6 @@ def replace_whole(path: Path, data: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-
-
-def remove(path: Path) -> None:
-    with storage_errors(), suppress(FileNotFoundError):
-        path.unlink()
-        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from crosscut.artifacts import artifact_key, storage_errors
-from crosscut.bootstrap import open_machine, places_of
+from crosscut.bootstrap import open_machine, open_places
 from crosscut.errors import RequestError, SandboxError
 from crosscut.fields import RequestLimits
 from crosscut.naming import folder_name
@@ -57,7 +56,7 @@ def render(
         states.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = states / f"{artifact_key('place', location=f'{destination}/{folder}')[:32]}.sqlite"
     with (
-        closing(places_of(settings)) as places,
+        open_places(settings) as places,
         places(destination).claim(folder),
         # What is wrong with the place is told before anything is fetched, encoded or bought.
         _usable(places(destination), folder, request.link_days),

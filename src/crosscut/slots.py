@@ -1,107 +1,98 @@
-"""So many requests at a time, and no more, over all processes of a machine; how many is learnt from the provider.
+"""So many requests at a time, and no more, over all who share; how many is learnt from the provider.
 
-folder/gate.lock       held for a moment by whoever looks for a slot
-folder/slot-007.lock   held by one request; the kernel frees it when its process dies
-folder/limit.json      how many there may be
+name/limit.json   the note of how many there may be
+name              what each request is a holder of
 """
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from crosscut import files
-from crosscut.artifacts import storage_errors
+from crosscut.commons import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from crosscut.commons import Hold, Shared
 
 FIRST = 2
 """Requests at a time that every plan allows."""
 MOST = 64
 LOWERED_SECONDS = 60.0
 """So long a limit that proved too high is not raised again."""
-_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Limit:
+    most: int
+    lowered: float
+    """When more than that last proved too many."""
+
+    @classmethod
+    def of(cls, note: str | None) -> Limit:
+        state: Any = told(note)
+        try:
+            return cls(min(max(int(state["limit"]), 1), MOST), float(state["lowered"]))
+        except (TypeError, KeyError, ValueError):
+            return cls(FIRST, 0.0)
+
+    def note(self) -> str:
+        return json.dumps({"limit": self.most, "lowered": self.lowered})
 
 
 @dataclass(frozen=True)
 class Slots:
-    folder: Path
-    clock: Callable[[], float] = time.time
-    """Seconds since the epoch, as other processes count them."""
+    shared: Shared
+    name: str
 
     @contextmanager
-    def taken(self) -> Iterator[int]:
-        """Wait for a slot and hold it for the block, which gets the limit as it stood then."""
-        while (found := self._take()) is None:
-            time.sleep(_POLL_SECONDS)
-        slot, limit = found
+    def taken(self, pause: Callable[[float], None] = time.sleep) -> Iterator[int]:
+        """Wait for a slot and hold it for the block, which gets the limit as it stood then.
+
+        `pause`, between two looks, may raise to give it up.
+        """
+        limits = []
+
+        def take() -> Hold | None:
+            limits.append(self.limit())
+            return self.shared.holds.slot(self.name, limits[-1])
+
+        slot = self.shared.awaited(take, pause)
         try:
-            yield limit
+            yield limits[-1]
         finally:
             slot.release()
 
     def limit(self) -> int:
-        return self._state()[0]
+        return Limit.of(self.shared.notes.get(self._key)).most
 
     def learn(self, limit: int) -> None:
         """The provider allows so many."""
-        with files.locked(self._gate):
-            known, lowered = self._state()
-            wanted = min(max(limit, 1), MOST)
-            if wanted < known or (wanted > known and self.clock() - lowered >= LOWERED_SECONDS):
-                self._set(wanted, lowered)
+        wanted = min(max(limit, 1), MOST)
+
+        def learnt(known: Limit) -> Limit:
+            calm = wanted < known.most or self.shared.clock() - known.lowered >= LOWERED_SECONDS
+            return Limit(wanted, known.lowered) if calm else known
+
+        self._change(learnt)
 
     def lower(self, seen: int) -> None:
         """`seen` at a time were too many; several requests may find out about the same limit."""
-        with files.locked(self._gate):
-            self._set(max(min(self._state()[0], seen - 1), 1), self.clock())
+        now = self.shared.clock()
+        self._change(lambda known: Limit(max(min(known.most, seen - 1), 1), now))
 
-    def _take(self) -> tuple[FileLock, int] | None:
-        """A slot and the limit, unless as many as that are held already, some perhaps above a limit since lowered."""
-        free: FileLock | None = None
-        held = 0
-        with files.locked(self._gate), storage_errors():
-            limit = self._state()[0]
-            for number in range(max(limit, self._made())):
-                slot = FileLock(
-                    self.folder / f"slot-{number:03}.lock", timeout=0, fallback_to_soft=False, thread_local=False
-                )
-                try:
-                    slot.acquire()
-                except Timeout:
-                    held += 1
-                    continue
-                if free is None:
-                    free = slot
-                else:
-                    slot.release()
-        if free is not None and held < limit:
-            return free, limit
-        if free is not None:
-            free.release()
-        return None
-
-    def _made(self) -> int:
-        numbers = [int(path.stem.removeprefix("slot-")) for path in self.folder.glob("slot-*.lock")]
-        return max(numbers, default=-1) + 1
+    def _change(self, change: Callable[[Limit], Limit]) -> None:
+        while True:
+            note = self.shared.notes.get(self._key)
+            known = Limit.of(note)
+            new = change(known)
+            if new == known or self.shared.notes.put_once(self._key, new.note(), instead_of=note) == new.note():
+                return
 
     @property
-    def _gate(self) -> Path:
-        return self.folder / "gate.lock"
-
-    def _state(self) -> tuple[int, float]:
-        """The limit, and when it last proved too high."""
-        state: Any = files.read_json(self.folder / "limit.json")
-        try:
-            return min(max(int(state["limit"]), 1), MOST), float(state["lowered"])
-        except (TypeError, KeyError, ValueError):
-            return FIRST, 0.0
-
-    def _set(self, limit: int, lowered: float) -> None:
-        files.write_json(self.folder / "limit.json", {"limit": limit, "lowered": lowered})
+    def _key(self) -> str:
+        return f"{self.name}/limit.json"

@@ -8,20 +8,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
-import tempfile
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-from filelock import FileLock
 from standardwebhooks import Webhook
 
-from crosscut.artifacts import storage_errors
 from crosscut.errors import WebhookError
 from crosscut.guard import USUAL_PORTS, Guard, RefusedError, checked_url, guarded_client, redact, resolve
 from crosscut.transfer import retry_after, shown
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping, Sequence
 
+    from crosscut.commons import Notes
     from crosscut.fields import Event
     from crosscut.guard import Resolver
 
@@ -40,7 +36,7 @@ LONGEST_WAIT = 24 * 3600.0
 """A longer Retry-After is not meant seriously."""
 
 ERRORS_TOLD = 5
-SECRET_FILE = "webhook-secret"  # noqa: S105 - its name, not its content
+SECRET_NOTE = "webhook-secret"  # noqa: S105 - its name, not its content
 
 
 def event_body(event: Event, job: Mapping[str, Any], now: float) -> str:
@@ -170,21 +166,7 @@ def _again(said: str, code: str, cause: Exception) -> WebhookError:
     return WebhookError(said, code=code, retryable=True, detail=f"{type(cause).__name__}: {cause}")
 
 
-def installation_secret(data_dir: Path) -> str:
-    """The secret that signs when none is configured: made once for this data folder, readable by its owner alone."""
-    path = data_dir / SECRET_FILE
-    with storage_errors():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / f"{SECRET_FILE}.lock"):
-            if not path.exists():
-                _write_whole(path, f"whsec_{base64.b64encode(token_bytes(32)).decode()}\n")
-            return path.read_text(encoding="ascii").strip()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a private file that is there in full or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
+def installation_secret(notes: Notes) -> str:
+    """The secret that signs when none is configured: made once for all who have these notes."""
+    fresh = f"whsec_{base64.b64encode(token_bytes(32)).decode()}\n"
+    return (notes.get(SECRET_NOTE) or notes.put_once(SECRET_NOTE, fresh)).strip()

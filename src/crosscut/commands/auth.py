@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from crosscut import bootstrap
 from crosscut.commands.shared import load_settings
 from crosscut.destinations.drive_auth import Urls
-from crosscut.destinations.drive_consent import CONSENT_FILE, Consent
+from crosscut.destinations.drive_consent import Consent
 from crosscut.destinations.drive_device import DeviceConsent
 from crosscut.errors import DeliverError, RequestError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from crosscut.commons import Notes
 
 PATIENCE = 600.0
 """Seconds a person may take."""
@@ -55,37 +56,38 @@ def google(
         )
     if manual and device:
         raise RequestError("--manual and --device are two ways to the same: use one", code="invalid_request")
-    urls, path = Urls.under(settings.google_url), settings.data_dir / CONSENT_FILE
-    if device:
-        account = connect_device(DeviceConsent(urls, client_id, secret.get_secret_value()), path)
-    else:
-        account = connect(urls, client_id, secret.get_secret_value(), path, manual=manual)
+    urls = Urls.under(settings.google_url)
+    with bootstrap.open_commons(settings) as commons:
+        if device:
+            account = connect_device(DeviceConsent(urls, client_id, secret.get_secret_value()), commons.own)
+        else:
+            account = connect(urls, client_id, secret.get_secret_value(), commons.own, manual=manual)
     print(f"Google Drive is connected{f' as {account}' if account else ''}")  # noqa: T201
     return 0
 
 
-def connect(urls: Urls, client_id: str, secret: str, path: Path, *, manual: bool) -> str:
-    """Ask for consent and keep it in `path`; whose it is."""
+def connect(urls: Urls, client_id: str, secret: str, notes: Notes, *, manual: bool) -> str:
+    """Ask for consent and note it; whose it is."""
     if manual:
         consent = Consent(urls, client_id, secret, NOWHERE)
         _say(
             f"Open this link on any machine and allow it:\n\n{consent.link}\n\nThe browser ends at a page that it"
             " cannot open. Paste the address of that page:"
         )
-        return consent.keep(consent.pasted(sys.stdin.readline()), path)
+        return consent.keep(consent.pasted(sys.stdin.readline()), notes)
     with _Ear() as ear:
         consent = Consent(urls, client_id, secret, f"http://127.0.0.1:{ear.server_port}/")
         _say(f"Allow it in the browser. If none opens, open this link on this machine:\n\n{consent.link}\n")
         # Some browsers keep whoever opens them until they are closed.
         threading.Thread(target=webbrowser.open, args=(consent.link,), daemon=True).start()
-        return consent.keep(ear.heard(consent), path)
+        return consent.keep(ear.heard(consent), notes)
 
 
-def connect_device(consent: DeviceConsent, path: Path) -> str:
-    """Ask for consent by a code that is typed on another machine, and keep it in `path`; whose it is."""
+def connect_device(consent: DeviceConsent, notes: Notes) -> str:
+    """Ask for consent by a code that is typed on another machine, and note it; whose it is."""
     code = consent.ask()
     _say(f"On any machine open\n\n{code.page}\n\nand type {code.typed}, then allow it. Waiting…")
-    return consent.keep(code, path)
+    return consent.keep(code, notes)
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from cyclopts import App, Parameter
 
-from crosscut import bootstrap, cluster
+from crosscut import bootstrap
 from crosscut.client import Client, running
 from crosscut.commands.shared import dump, load_settings
 from crosscut.errors import RequestError, ServerError
@@ -90,8 +90,8 @@ def webhook_secret() -> int:
     settings = load_settings()
     configured = [secret.get_secret_value() for secret in settings.webhook_secrets]
     if not configured:
-        celery = settings.engine == "celery"
-        configured = [cluster.webhook_secret(settings) if celery else installation_secret(settings.data_dir)]
+        with bootstrap.open_commons(settings) as commons:
+            configured = [installation_secret(commons.own)]
     print("\n".join(configured))  # noqa: T201
     return 0
 

@@ -30,7 +30,8 @@ def serve(
     Without API keys it answers this machine alone; see crosscut keys.
     """
     settings = load_settings()
-    if (engine or settings.engine) == "celery":
+    settings = settings.model_copy(update={"engine": engine or settings.engine})
+    if settings.engine == "celery":
         if error := cluster.refusal(settings):
             raise error
         bootstrap.serve(settings, host, port, to or settings.destination, cluster.open_scheduler)

@@ -19,7 +19,6 @@ from crosscut.artifacts import storage_errors
 from crosscut.destinations import Delivered, nothing
 from crosscut.destinations.drive_account import short
 from crosscut.destinations.drive_folders import MOST_IDS, OWN_FOLDER, Shelves, file_key, inside, named, parent_of
-from crosscut.destinations.drive_pace import POLL_SECONDS
 from crosscut.destinations.drive_upload import GoneError, Target, Upload
 from crosscut.errors import CrosscutError, DeliverError
 from crosscut.virtual import Extent, VirtualFile
@@ -51,7 +50,7 @@ class DriveDestination:
 
     def location(self, folder: str) -> str:
         try:
-            known = self._account.notes.get(self._key(self._account.identity(), folder))
+            known = self._account.shared.notes.get(self._key(self._account.identity(), folder))
         except CrosscutError:
             known = None
         return _link(known) if known else f"{self._place}{'' if self._parent else OWN_FOLDER}/{folder}"
@@ -59,7 +58,7 @@ class DriveDestination:
     def check(self) -> None:
         client = self._account.client()
         client.who()
-        Shelves(client, self._account.notes).check(self._parent)
+        Shelves(client, self._account.shared.notes).check(self._parent)
 
     @contextlib.contextmanager
     def claim(self, folder: str) -> Iterator[None]:
@@ -84,7 +83,9 @@ class DriveDestination:
         """`check` is called often, in every thread that delivers, and may raise to break off."""
         client = self._account.client()
         with client.wire.watched(check):
-            shelf = Shelves(client, self._account.notes).task(self._parent, self._key(client.identity, folder), folder)
+            shelf = Shelves(client, self._account.shared.notes).task(
+                self._parent, self._key(client.identity, folder), folder
+            )
         yield DriveDelivery(client, self._account, shelf, check)
 
     def linker(self, folder: str, lasts: timedelta) -> Linker:
@@ -108,7 +109,7 @@ class DriveDelivery:
         self.location = _link(shelf.id)
         self._client = client
         self._account = account
-        self._notes = account.notes
+        self._notes = account.shared.notes
         self._shelf = shelf
         self._check = check
         self._lock = threading.Lock()
@@ -168,23 +169,15 @@ class DriveDelivery:
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
-        """Alone with this name, on this machine: two who go on with one upload would be in each other's way."""
+        """Alone with this name: two who go on with one upload would be in each other's way."""
         wire = self._client.wire
         number = int(short(self._shelf.id, name)[:8], 16) % LOCKS
-        lock = self._account.lock("name", f"{number:02x}")
-        with wire.watched(self._check):
-            with storage_errors():
-                while True:
-                    try:
-                        lock.acquire()
-                        break
-                    except Timeout:
-                        wire.pause(POLL_SECONDS)
-            try:
-                with self._client.pace.upload():
-                    yield
-            finally:
-                lock.release()
+        with (
+            wire.watched(self._check),
+            self._account.shared.locked(f"locks/name-{number:02x}", wire.pause),
+            self._client.pace.upload(),
+        ):
+            yield
 
     def _uploaded(self, name: str, file: VirtualFile) -> tuple[Found, str]:
         key = file_key(self._shelf.id, name)

@@ -1,4 +1,4 @@
-"""The Google account that a machine delivers with: who it is, how fast all processes go, what they have noted."""
+"""The Google account that is delivered with: who it is, how fast all processes go, what they have noted."""
 
 from __future__ import annotations
 
@@ -9,41 +9,45 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from crosscut.artifacts import storage_errors
+from crosscut.commons import Shared
 from crosscut.destinations.drive_auth import Urls, identity
 from crosscut.destinations.drive_client import DriveClient
 from crosscut.destinations.drive_pace import Pace
 from crosscut.destinations.drive_upload import CHUNK
 from crosscut.destinations.drive_wire import Wire
-from crosscut.destinations.notes import FileNotes
+from crosscut.files import FileHolds, HashedNotes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from crosscut.commons import Notes
     from crosscut.destinations.drive_auth import Identity
-    from crosscut.destinations.notes import Notes
 
 
 class Account:
-    """The one Google account of this machine, opened when it is first needed. Thread-safe, and may be pickled."""
+    """The one Google account, opened when it is first needed. Thread-safe; may be pickled where files are shared."""
 
     def __init__(
         self,
         folder: Path,
         *,
-        consent: Path,
+        consent: Notes,
+        shared: Shared | None = None,
         service_account: Path | None = None,
         subject: str | None = None,
         url: str | None = None,
         second: float = 1.0,
         chunk: int = CHUNK,
     ) -> None:
-        """`folder` keeps notes and locks; `consent` is the file that `crosscut auth google` writes.
+        """`consent` has the note that `crosscut auth google` writes. Those who have `shared` deliver together.
 
+        `folder` keeps what this machine has for itself, and without `shared` what its processes share.
         `url` stands in for Google's own; `second` is how long a second of waiting is; `chunk` bytes go into a request.
         """
         self._arguments: dict[str, Any] = {
             "consent": consent,
+            "shared": shared,
             "service_account": service_account,
             "subject": subject,
             "url": url,
@@ -52,7 +56,7 @@ class Account:
         }
         self.folder = folder
         self.chunk = chunk
-        self.notes: Notes = FileNotes(folder / "notes")
+        self.shared = shared or Shared(HashedNotes(folder / "notes"), FileHolds(folder))
         self._lock = threading.Lock()
         self._client: DriveClient | None = None
 
@@ -77,7 +81,7 @@ class Account:
     def _opened(self, who: Identity) -> DriveClient:
         urls, second = Urls.under(self._arguments["url"]), self._arguments["second"]
         wire = Wire([urls.api, who.token_url])
-        pace = Pace(self.folder / "pace" / short(who.account), wire, second=second)
+        pace = Pace(self.shared, f"pace/{short(who.account)}", wire, second=second)
         return DriveClient(who, wire, urls, pace, second=second)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from google.auth.credentials import Credentials
 
+    from crosscut.commons import Notes
     from crosscut.destinations.drive_wire import Wire
 
 FULL_SCOPE = "https://www.googleapis.com/auth/drive"
@@ -33,6 +34,8 @@ TOKEN_SECONDS = 30.0
 LOCK_SECONDS = 0.25
 PRIVATE_KEY = ("client_email", "private_key", "token_uri")
 CONSENT = ("client_id", "client_secret", "refresh_token")
+CONSENT_NOTE = "google.json"
+"""What `crosscut auth google` keeps is noted so."""
 
 NOT_CONNECTED = (
     "Google Drive is not connected: run crosscut auth google, or set CROSSCUT_GOOGLE_SERVICE_ACCOUNT to the key file"
@@ -89,32 +92,34 @@ class Identity:
         return not self.service or self.subject is not None
 
 
-def identity(service_account: Path | None, subject: str | None, consent: Path, urls: Urls) -> Identity:
-    """From the key file of a service account where there is one, else from what `crosscut auth google` has stored.
+def identity(service_account: Path | None, subject: str | None, consent: Notes, urls: Urls) -> Identity:
+    """From the key file of a service account where there is one, else from what `crosscut auth google` has noted.
 
     Raises DeliverError "not_connected", "wrong_credentials".
     """
     if service_account is not None:
         said = "CROSSCUT_GOOGLE_SERVICE_ACCOUNT must name the JSON key file of a service account"
-        facts = _read(service_account, PRIVATE_KEY, said)
-        if facts is None:
-            raise DeliverError(f"{said}; there is no such file", code="wrong_credentials")
+        try:
+            facts = _texts(service_account.read_bytes(), PRIVATE_KEY, said)
+        except FileNotFoundError:
+            raise DeliverError(f"{said}; there is no such file", code="wrong_credentials") from None
+        except OSError:
+            raise DeliverError(said, code="wrong_credentials") from None
         account = f"{facts['client_email']} for {subject}" if subject else facts["client_email"]
         return Identity(account, facts, facts["token_uri"], service=True, subject=subject)
-    facts = _read(consent, CONSENT, f"{consent.name} in the data folder is damaged: run crosscut auth google again")
-    if facts is None:
+    note = consent.get(CONSENT_NOTE)
+    if note is None:
         raise DeliverError(NOT_CONNECTED, code="not_connected")
+    facts = _texts(note, CONSENT, "the consent to Google Drive is damaged: run crosscut auth google again")
     return Identity(facts.get("account") or facts["client_id"], facts, urls.token, service=False)
 
 
-def _read(path: Path, needed: tuple[str, ...], otherwise: str) -> dict[str, str] | None:
-    """The texts in a JSON file that must have the `needed` ones; None where there is no file."""
+def _texts(document: bytes | str, needed: tuple[str, ...], otherwise: str) -> dict[str, str]:
+    """Those in a JSON object that must have the `needed` ones."""
     try:
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(document)
         texts = {name: value for name, value in facts.items() if isinstance(value, str) and value}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, RecursionError):
         texts = {}
     if any(name not in texts for name in needed):
         raise DeliverError(otherwise, code="wrong_credentials")

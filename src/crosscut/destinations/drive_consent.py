@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,22 +17,18 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
 
-from crosscut.destinations.drive_auth import FILE_SCOPE, WRONG_CLIENT
+from crosscut.destinations.drive_auth import CONSENT_NOTE, FILE_SCOPE, WRONG_CLIENT
 from crosscut.destinations.drive_errors import Reply
 from crosscut.destinations.drive_wire import Wire
 from crosscut.errors import DeliverError
-from crosscut.files import write_json
 from crosscut.guard import RefusedError
 from crosscut.transfer import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
+    from crosscut.commons import Notes
     from crosscut.destinations.drive_auth import Urls
-
-CONSENT_FILE = "google.json"
-"""In the data folder, readable by its owner alone."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +85,15 @@ class Consent:
             )
         return told["code"]
 
-    def keep(self, code: str, path: Path) -> str:
+    def keep(self, code: str, notes: Notes) -> str:
         """Change the code for a refresh token and keep that; whose it is.
 
-        Raises DeliverError, and StorageError where the file cannot be written.
+        Raises DeliverError, and StorageError where it cannot be noted.
         """
         wire = Wire([self.urls.api, self.urls.token])
         try:
             tokens = self._exchanged(wire, code)
-            return settle(wire, self.urls, self.client_id, self.client_secret, tokens, path)
+            return settle(wire, self.urls, self.client_id, self.client_secret, tokens, notes)
         finally:
             wire.close()
 
@@ -123,8 +120,8 @@ class Consent:
         return told
 
 
-def settle(wire: Wire, urls: Urls, client_id: str, client_secret: str, tokens: Mapping[str, Any], path: Path) -> str:
-    """Keep what a consent gave, if it is all that is needed; whose it is. Raises DeliverError, StorageError."""
+def settle(wire: Wire, urls: Urls, client_id: str, client_secret: str, tokens: Mapping[str, Any], notes: Notes) -> str:
+    """Note what a consent gave, if it is all that is needed; whose it is. Raises DeliverError, StorageError."""
     if FILE_SCOPE not in str(tokens.get("scope", FILE_SCOPE)).split():
         raise DeliverError(
             "the consent does not cover files of Google Drive: run crosscut auth google again, and leave every box"
@@ -144,7 +141,7 @@ def settle(wire: Wire, urls: Urls, client_id: str, client_secret: str, tokens: M
         "client_secret": client_secret,
         "refresh_token": tokens["refresh_token"],
     }
-    write_json(path, kept)
+    notes.put(CONSENT_NOTE, json.dumps(kept))
     return account
 
 

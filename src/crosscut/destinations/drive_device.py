@@ -17,9 +17,9 @@ from crosscut.errors import DeliverError
 from crosscut.transfer import shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import Any
 
+    from crosscut.commons import Notes
     from crosscut.destinations.drive_auth import Urls
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -76,15 +76,15 @@ class DeviceConsent:
                 raise DeliverError(public, code="wrong_credentials", detail=shown(error)) from None
             raise reply.error() from None
 
-    def keep(self, code: Code, path: Path) -> str:
+    def keep(self, code: Code, notes: Notes) -> str:
         """Wait until the code was typed, change it for a refresh token and keep that; whose it is.
 
-        Raises DeliverError, and StorageError where the file cannot be written.
+        Raises DeliverError, and StorageError where it cannot be noted.
         """
         wire = Wire([self.urls.api, self.urls.token])
         try:
             tokens = self._waited(wire, code)
-            return settle(wire, self.urls, self.client_id, self.client_secret, tokens, path)
+            return settle(wire, self.urls, self.client_id, self.client_secret, tokens, notes)
         finally:
             wire.close()
 

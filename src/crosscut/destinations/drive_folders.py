@@ -14,8 +14,8 @@ from crosscut.errors import DeliverError, RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crosscut.commons import Notes
     from crosscut.destinations.drive_client import DriveClient, Found
-    from crosscut.destinations.notes import Notes
 
 SCHEME = "drive:"
 OWN_FOLDER = "Crosscut"

@@ -19,9 +19,9 @@ from crosscut.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
+    from crosscut.commons import Notes
     from crosscut.destinations.drive_client import DriveClient
     from crosscut.destinations.drive_errors import Reply
-    from crosscut.destinations.notes import Notes
     from crosscut.virtual import VirtualFile
 
 STEP = 256 * 1024

@@ -77,17 +77,17 @@ COLLISIONS = frozenset({"40001", "40P01", "55P03"})
 class Database:
     """Transactions over one URL: `sqlite:///path` or `postgresql+psycopg://…`. Thread-safe."""
 
-    def __init__(self, url: str, *, newer: bool = False) -> None:
+    def __init__(self, url: str, *, newer: bool = False, connections: int = CONNECTIONS) -> None:
         """Open it, making or bringing up to date its tables; StorageError when that cannot be.
 
-        `newer`: tables that newer code has brought up to date will do.
+        `newer`: tables that newer code has brought up to date will do. At most so many `connections` are opened.
         """
         self.sqlite = url.startswith("sqlite")
         self._newer = newer
         self._ahead = 0.0
         """Seconds of the database's epoch at the zero of our monotonic clock."""
         self._compared = -math.inf
-        self._engine = _open(url, sqlite=self.sqlite)
+        self._engine = _open(url, connections, sqlite=self.sqlite)
         self._turns = Turns(PATIENCE_SECONDS) if self.sqlite else None
         with _storage_errors():
             self._migrate()
@@ -176,13 +176,13 @@ _ALONE = text("SELECT pg_try_advisory_xact_lock(:key, hashtext(current_schema() 
 _NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 
 
-def _open(url: str, *, sqlite: bool) -> Engine:
+def _open(url: str, connections: int, *, sqlite: bool) -> Engine:
     if not sqlite:
         engine = create_engine(
             url,
             pool_pre_ping=True,
-            pool_size=5,
-            max_overflow=CONNECTIONS - 5,
+            pool_size=(kept := max(1, connections // 8)),
+            max_overflow=connections - kept,
             hide_parameters=True,
             connect_args=CONNECT,
         )

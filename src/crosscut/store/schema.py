@@ -310,3 +310,34 @@ shared = Table(
     Column("value", Text, nullable=False),
 )
 """What all machines of a cluster must know alike, decided once."""
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What the machines of a cluster know together, by the SHA-256 of purpose and key. Some of it is secret.
+
+The answers of a voice provider are here, and stay for ever: they are what was paid for.
+"""
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("holder", String(32), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("until", Float(53), nullable=False),
+)
+"""Who is at something, until a moment that the database's clock tells."""
+Index("holds_name", holds.c.name)
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("minute", BigInteger, nullable=False),
+    Column("current", Integer, nullable=False),
+    Column("previous", Integer, nullable=False),
+)
+"""How often somebody asked in a minute and in the one before."""

@@ -1,21 +1,20 @@
-"""Which voices and models an account has: asked for once a day, kept in a file that processes share."""
+"""Which voices and models an account has: asked for once a day, kept in a note that all who work share."""
 
 from __future__ import annotations
 
 import difflib
 import re
-import time
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crosscut import files
 from crosscut.errors import VoiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
+
+    from crosscut.commons import Shared
 
 KEPT_SECONDS = 86_400.0
 FRESH_SECONDS = 60.0
@@ -31,14 +30,14 @@ Listed = tuple[str, str]
 
 @dataclass(frozen=True)
 class Catalogue:
-    """`file` is one JSON object: `voices` and `models` as they were listed, `names` as they were resolved, `format`."""
+    """Notes one JSON object: `voices` and `models` as they were listed, `names` as they were resolved, `format`."""
 
-    file: Path
+    shared: Shared
+    name: str
     list_voices: Callable[[], list[Listed]]
     """Raises VoiceError."""
     list_models: Callable[[], dict[str, int | None]]
     """Those that speak, by id, and how many characters each takes."""
-    clock: Callable[[], float] = time.time
 
     def voice(self, name: str | None) -> str:
         """The id for a name, or of the account's first voice in the order of the alphabet; the same all day.
@@ -116,20 +115,20 @@ class Catalogue:
         return voices
 
     def _locked(self) -> AbstractContextManager[None]:
-        return files.locked(self.file.with_suffix(".lock"))
+        return self.shared.locked(f"{self.name}.lock")
 
     def _read(self) -> dict[str, Any]:
-        state = files.read_json(self.file)
+        state = self.shared.read(f"{self.name}.json")
         return state if isinstance(state, dict) else {}
 
     def _recent(self, part: str, name: str, seconds: float = KEPT_SECONDS) -> Any | None:
         entry = self._read().get(part, {}).get(name)
-        return entry[0] if entry and 0 <= self.clock() - entry[1] < seconds else None
+        return entry[0] if entry and 0 <= self.shared.clock() - entry[1] < seconds else None
 
     def _keep(self, part: str, name: str, value: Any) -> None:
         state = self._read()
-        state.setdefault(part, {})[name] = [value, self.clock()]
-        files.write_json(self.file, state)
+        state.setdefault(part, {})[name] = [value, self.shared.clock()]
+        self.shared.write(f"{self.name}.json", state)
 
 
 def _pairs(voices: Any) -> list[Listed]:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from crosscut.artifacts import artifact_key
 from crosscut.errors import VoiceError
+from crosscut.files import shared_in
 from crosscut.media import PLAIN, Manner, Seconds
 from crosscut.slots import Slots
 from crosscut.voices import MOST_CHARACTERS, Resolved, Speech, alignment, check_text
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from elevenlabs.client import ElevenLabs
     from elevenlabs.core.request_options import RequestOptions
 
+    from crosscut.commons import Shared
     from crosscut.sandbox import Sandbox
 
 USUAL_MODEL = "eleven_multilingual_v2"
@@ -73,9 +75,11 @@ class ElevenLabsVoice:
         prices: Mapping[str, float] | None = None,
         timeout: float = READ_SECONDS,
         pause: float = 1.0,
-        clock: Callable[[], float] = time.time,
+        shared: Shared | None = None,
     ) -> None:
-        """`default` is the id or name of the voice for lines that name none, `model` what speaks them.
+        """What is bought, and how many ask at once, is the same for all who have `shared`, by default the folder.
+
+        `default` is the id or name of the voice for lines that name none, `model` what speaks them.
 
         `prices` in US dollars a character, by model, go before `PRICES`; `timeout` is how many seconds an answer may
         take, `pause` the first wait before another try, which then doubles.
@@ -101,12 +105,11 @@ class ElevenLabsVoice:
         self._lock = threading.Lock()
         self._sdk: ElevenLabs | None = None
         account = hashlib.sha256(f"crosscut account {base_url} {api_key}".encode()).hexdigest()[:16]
-        self._purchases = Purchases(folder)
-        self._catalogue = Catalogue(
-            folder / f"account-{account}.json", self._list_voices, self._list_models, clock=clock
-        )
+        self._purchases = Purchases(folder, shared)
+        shared = shared or shared_in(folder)
+        self._catalogue = Catalogue(shared, f"account-{account}", self._list_voices, self._list_models)
         self._slots = {
-            quick: Slots(folder / f"slots-{account}-{'quick' if quick else 'usual'}", clock) for quick in (False, True)
+            quick: Slots(shared, f"slots-{account}-{'quick' if quick else 'usual'}") for quick in (False, True)
         }
 
     def __repr__(self) -> str:
@@ -144,8 +147,7 @@ class ElevenLabsVoice:
             with self._purchases.locked(key):
                 answer = self._purchases.find(key)
                 if answer is None:
-                    answer = self._buy(text, resolved.id, manner, key)
-                    billed = answer["billed"]
+                    answer, billed = self._buy(text, resolved.id, manner, key)
         samples = decode(self._sandbox, text, answer, output)
         words, timed = alignment.words(text, answer["alignment"], samples, tagged=model.startswith("eleven_v3"))
         untimed = None if timed else "ElevenLabs gave no times for this voice-over: its captions keep an even pace"
@@ -172,25 +174,29 @@ class ElevenLabsVoice:
             settings=manner.settings,
         )
 
-    def _buy(self, text: str, voice: str, manner: Manner, key: str) -> dict[str, Any]:
-        """The answer as it is kept; the caller holds the lock of `key`."""
+    def _buy(self, text: str, voice: str, manner: Manner, key: str) -> tuple[dict[str, Any], int]:
+        """The answer as it is kept, and what was billed for it now; the caller holds the lock of `key`."""
         slots = self._slots["flash" in str(manner.model) or "turbo" in str(manner.model)]
         patience = _Patience(self._pause)
         while True:
             form = next((form for form in FORMATS[:-1] if not self._catalogue.refused(form)), FORMATS[-1])
             with slots.taken() as limit:
-                self._purchases.risk(key)
+                # Whoever waits for long, or is halted, may have lost the lock to another.
+                answer = self._purchases.find(key)
+                if answer is not None:
+                    return answer, 0
+                doubt = self._purchases.risk(key)
                 reply = self._ask(partial(_order, text=text, voice=voice, manner=manner, form=form))
             answer = bought(reply, form, len(text))
             if answer is not None:
-                self._purchases.keep(key, answer)
+                billed, answer = answer["billed"], self._purchases.keep(key, answer)
                 allowed = reply.number("maximum-concurrent-requests")
                 if allowed is not None:
                     slots.learn(allowed)
-                return answer
+                return answer, billed
             if reply.kind == "lost":
                 raise uncertain() if self._purchases.tries(key) >= MOST_TRIES else refusal(reply)
-            self._purchases.spared(key)
+            self._purchases.spared(key, doubt)
             if reply.kind == "crowded":
                 slots.lower(limit)
             if reply.kind == "format" and form != FORMATS[-1]:
