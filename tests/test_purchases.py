@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosscut.errors import StorageError, VoiceError
@@ -57,6 +57,7 @@ class TestPurchases:
         purchases.spared(KEY, second)
         assert purchases.tries(KEY) == 0
 
+    @settings(deadline=None)
     @given(st.lists(st.sampled_from(["risk", "spared"]), max_size=12))
     def test_no_more_doubts_than_allowed_in_any_order(self, tmp_path_factory, steps: list[str]) -> None:
         purchases = Purchases(tmp_path_factory.mktemp("voices"))
