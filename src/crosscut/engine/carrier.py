@@ -40,6 +40,7 @@ def celery_app(broker: str) -> Celery:
     app = Celery("crosscut", broker=broker, set_as_current=False, fixups=[])
     app.conf.update(
         accept_content=["json"],
+        broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_transport_options={"socket_timeout": SOCKET_SECONDS, "socket_connect_timeout": SOCKET_SECONDS},
         result_backend=None,
