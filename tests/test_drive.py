@@ -206,8 +206,9 @@ class TestUploads:
 
     def test_an_upload_that_gets_on_has_all_the_patience_it_needs(self, destination, emulator):
         emulator.faults = [Fault("503", content_range=f"bytes {STEP * n}-", times=3) for n in range(5)]
-        put(destination)
+        assert put(destination).retries == 15
         assert there(emulator) == {"1.mp4": MEGABYTE}
+        assert put(destination, "2.mp4").retries == 0
 
     def test_an_id_that_is_in_use_by_this_very_file_is_success(self, destination, emulator, opened):
         put(destination)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import OperationalError
 
+from crosscut.status import summary
 from crosscut.store import Store, reading
 from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
 from crosscut.units import Outcome, Output, Spent
@@ -918,7 +919,7 @@ def test_the_tables_are_what_the_migrations_make(url):
 
 def test_what_is_sent_to_other_machines_waits_in_the_lane_of_the_network(store):
     """A processor that waits for an upload does nothing else."""
-    store.submit(submission(body(8, 8), remote=True))
+    job = store.submit(submission(body(8, 8), remote=True)).id
     play = Play(store)
     batches = []
 
@@ -940,3 +941,11 @@ def test_what_is_sent_to_other_machines_waits_in_the_lane_of_the_network(store):
     store.clock.now += 60
     look()
     assert batches[-1].payload["indexes"] == first.payload["indexes"]
+    row = store.owned(job, None)
+    assert summary(row, store.clock.now)["retries"] == len(first.payload["indexes"])
+    made = [Output(index, bytes=1000) for index in batches[-1].payload["indexes"]]
+    store.finish(batches[-1].id, batches[-1].attempt, Outcome(outputs=made, meters={"bytes_out": 1000 * len(made)}))
+    store.advance()
+    store.clock.now += 2
+    told = summary(store.owned(job, None), store.clock.now)
+    assert (told["bytes"], told["bytes_per_second"]) == (1000 * len(made), 500 * len(made))

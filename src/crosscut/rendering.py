@@ -91,6 +91,7 @@ def _watched(machine: Machine, job: str, watcher: Watcher | None) -> dict[str, A
         if watcher is not None:
             for stage, told in status["stages"].items():
                 watcher.stage(stage, told["done"], told["total"])
+            watcher.flow(status["bytes"], status["bytes_per_second"])
         if over:
             return status
         if troubles := machine.troubles():
@@ -112,7 +113,8 @@ def _is_over(machine: Machine, job: str) -> bool:
 def report_of(status: dict[str, Any], location: str) -> dict[str, Any]:
     """What the command prints, from a job's status."""
     same = (
-        "task_name", "total", "succeeded", "made", "kept", "failed", "bytes", "bytes_sent", "joined_in_bucket",
+        "task_name", "total", "succeeded", "made", "kept", "failed", "bytes", "bytes_per_second", "bytes_sent", "retries",
+        "joined_in_bucket",
         "seconds", "seconds_by_stage", "formats",
         "formats_reason", "clips_copied", "clips_encoded", "soundtracks_encoded", "voice_over_characters",
         "voice_over_characters_billed", "cache_hits", "cache_misses", "cost", "loudness",

@@ -48,6 +48,8 @@ def summary(row: Any, now: float) -> dict[str, Any]:
         "bytes": int(meters.get("bytes_out", 0)),
         "bytes_sent": int(meters.get("bytes_sent", 0)),
         "joined_in_bucket": int(meters.get("joined", 0)),
+        "bytes_per_second": None if rate is None else _flow(row, rate, meters),
+        "retries": int(meters.get("retries", 0)),
         "voice_over_characters": int(meters.get("characters", 0)),
         "voice_over_characters_billed": int(meters.get("characters_billed", 0)),
         "cache_hits": int(meters.get("cache_hits", 0)),
@@ -73,6 +75,11 @@ def _rate(row: Any, now: float) -> float | None:
     seconds = (row.ended or now) - row.making
     made: int = row.ok - row.kept - row.made_before
     return made / seconds if seconds > 0 else None
+
+
+def _flow(row: Any, rate: float, meters: Mapping[str, float]) -> int:
+    made = row.ok - row.kept
+    return round(rate * meters.get("bytes_out", 0.0) / made) if made else 0
 
 
 def _errors(row: Any) -> list[dict[str, Any]]:

@@ -367,6 +367,7 @@ class Studio:
         meters = self._workshop.meters
         meters.add("bytes_out", delivered.bytes)
         meters.add("bytes_sent", delivered.sent)
+        meters.add("retries", delivered.retries)
         meters.add("joined", delivered.joined)
         if delivered.refusal is not None:
             meters.add("join_refusals", 1)

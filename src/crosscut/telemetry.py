@@ -34,9 +34,16 @@ class Watcher(Protocol):
 
     def stage(self, name: str, done: float, total: int | None) -> None: ...
 
+    def flow(self, written: int, per_second: float | None) -> None:
+        """Bytes of videos that are delivered."""
+        ...
+
 
 class Silent:
     def stage(self, name: str, done: float, total: int | None) -> None:
+        pass
+
+    def flow(self, written: int, per_second: float | None) -> None:
         pass
 
 

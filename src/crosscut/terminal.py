@@ -38,12 +38,15 @@ PIPE_WIDTH = 200
 
 
 class _Rate(ProgressColumn):
-    """Variations a second, for the stage in which that is meant."""
+    """Variations a second, bytes and bytes a second, for the stage in which that is meant."""
 
     def render(self, task: Task) -> Text:
         if task.fields.get("stage") != "deliver" or not task.speed:
             return Text("")
-        return Text(f"{task.speed:.1f}/s", style="progress.data.speed")
+        written, flow = task.fields.get("written"), task.fields.get("flow")
+        bytes_ = f" {written / 1e6:,.0f} MB" if written else ""
+        flowing = f" {flow / 1e6:,.1f} MB/s" if flow else ""
+        return Text(f"{task.speed:.1f}/s{bytes_}{flowing}", style="progress.data.speed")
 
 
 class ProgressBars:
@@ -79,6 +82,12 @@ class ProgressBars:
                 self._tasks[name] = self._progress.add_task(STAGES.get(name, name), total=total, stage=name)
         self._progress.update(self._tasks[name], completed=done, total=total)
 
+    def flow(self, written: int, per_second: float | None) -> None:
+        with self._lock:
+            task = self._tasks.get("deliver")
+        if task is not None:
+            self._progress.update(task, written=written, flow=per_second)
+
 
 def _console() -> Console:
     # In a pipe there is no width to fold at.
@@ -97,8 +106,8 @@ def show_report(report: dict[str, Any]) -> None:
         f"cost: {report['clips_encoded']} clips encoded, {report['clips_copied']} copied as they came;"
         f" {report['voice_over_characters']} characters spoken, ${report['cost']['voice_over']:.2f}"
     )
-    if report["bytes_sent"]:
-        console.print(_sending(report))
+    if report.get("bytes"):
+        console.print(_written(report))
     if levels := report["loudness"]:
         before, after = (_span(levels[when]) for when in ("before", "after"))
         console.print(f"loudness: {after} LUFS, {before} as the sounds came; peaks up to {levels['true_peak']} dBTP")
@@ -111,10 +120,15 @@ def show_report(report: dict[str, Any]) -> None:
     console.print(f"manifest: {report['folder']}/manifest.json", markup=False, soft_wrap=True)
 
 
-def _sending(report: Mapping[str, Any]) -> str:
-    sent, whole = (f"{report[name] / 1e6:,.1f} MB" for name in ("bytes_sent", "bytes"))
-    joined = report["joined_in_bucket"]
-    return f"sent: {sent} for {whole} of videos, {joined:,} joined in the bucket" if joined else f"sent: {sent}"
+def _written(report: Mapping[str, Any]) -> str:
+    told = f"written: {report['bytes'] / 1e6:,.1f} MB"
+    if flow := report.get("bytes_per_second"):
+        told += f", {flow / 1e6:,.1f} MB/s"
+    if joined := report.get("joined_in_bucket"):
+        told += f"; {report['bytes_sent'] / 1e6:,.1f} MB sent, {joined:,} joined in the bucket"
+    if retries := report.get("retries"):
+        told += f"; {retries:,} tries more than needed"
+    return told
 
 
 def _span(levels: list[float] | None) -> str:

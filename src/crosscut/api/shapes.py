@@ -125,6 +125,11 @@ class JobSummary(_Shape):
     eta_seconds: float | None
     seconds: float | None
     seconds_by_stage: dict[str, float]
+    bytes: int = Field(description="Of the videos that were delivered.")
+    bytes_per_second: float | None = Field(description="At which they are delivered.")
+    retries: int = Field(
+        description="Tries of delivering that were made again; those of single requests to a bucket are not known."
+    )
     voice_over_characters: int = Field(description="Spoken for this job.")
     voice_over_characters_billed: int = Field(description="Of those that the provider of the voice charged for.")
     bytes_sent: int = Field(description="Bytes of videos that left the machine.")

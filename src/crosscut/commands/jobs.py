@@ -196,5 +196,6 @@ def _shown(client: Client, job: str, *, as_json: bool) -> dict[str, Any]:
         for status in client.watch(job):
             for name, stage in status["stages"].items():
                 bars.stage(name, stage["done"], stage["total"])
+            bars.flow(status.get("bytes", 0), status.get("bytes_per_second"))
     show_job(status)
     return status

@@ -32,6 +32,8 @@ class Delivered:
     location: str
     bytes: int
     sha256: str
+    retries: int = 0
+    """Requests that had to be made again, as far as they are known."""
     link: str | None = None
     """Where a browser finds it, for whoever may see it there; None where files have no such address."""
     sent: int = 0

@@ -133,12 +133,12 @@ class DriveDelivery:
     def put(self, name: str, file: VirtualFile) -> Delivered:
         """Goes on where an earlier try of whatever process broke off. The file is read once, while it is sent."""
         with self._writing(name):
-            found, sha256 = self._uploaded(name, file)
+            found, sha256, retries = self._uploaded(name, file)
         with self._lock:
             if self._listed is not None:
                 self._listed[found.id] = name, len(file)
         link = found.link or f"https://drive.google.com/file/d/{found.id}/view"
-        return Delivered(link, len(file), sha256, link, sent=len(file))
+        return Delivered(link, len(file), sha256, retries=retries, link=link, sent=len(file))
 
     def put_text(self, name: str, parts: Iterable[str]) -> None:
         with contextlib.ExitStack() as stack:
@@ -179,7 +179,7 @@ class DriveDelivery:
         ):
             yield
 
-    def _uploaded(self, name: str, file: VirtualFile) -> tuple[Found, str]:
+    def _uploaded(self, name: str, file: VirtualFile) -> tuple[Found, str, int]:
         key = file_key(self._shelf.id, name)
         gone: str | None = None
         for _ in range(MOST_IDS):
@@ -190,7 +190,7 @@ class DriveDelivery:
             target = Target(noted, name, self._shelf.id, mime)
             upload = Upload(self._client, self._notes, f"session {key}", target, file, self._account.chunk)
             try:
-                return self._checked(upload, target, file)
+                return *self._checked(upload, target, file), upload.retries
             except GoneError:
                 gone = noted
         raise DeliverError(

@@ -82,6 +82,8 @@ class Patience:
         self._wire = wire
         self._second = second
         self._failures = 0
+        self.tries = 0
+        """How many more there were than should have been needed."""
 
     def got_on(self) -> None:
         self._failures = 0
@@ -89,6 +91,7 @@ class Patience:
     def after(self, reply: Reply) -> None:
         """Wait before another try; raises what came of the last one."""
         self._failures += 1
+        self.tries += 1
         asked = reply.after or 0.0
         if self._failures >= TRIES or asked > LONGEST_WAIT * self._second:
             raise reply.error() if reply.kind in ("again", "rate") or reply.status == 401 else _stuck(reply)

@@ -75,6 +75,10 @@ class Upload:
         self._kept: int | None = None
         """Bytes that the session has; None: it must be asked."""
 
+    @property
+    def retries(self) -> int:
+        return self._patience.tries
+
     def run(self) -> tuple[Found, str]:
         """The file as Drive has it in the end, and the SHA-256 of what it should be.
 

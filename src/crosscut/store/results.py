@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
@@ -131,6 +132,8 @@ def _batch(db: Connection, row: AnyRow, outcome: Outcome, options: Options, now:
                 queue.pause_destination(db, row.job, now + pause)
             _put_back(db, row, left, row.tries + 1, pause, options, now)
             retries = {failure.code: 1}
+            again = outcome.meters.get("retries", 0) + len(left)
+            outcome = replace(outcome, meters={**outcome.meters, "retries": again})
         else:
             fallback = failure or queue.CRASHED
             ended += [Output(index, error=unhealed.get(index) or fallback) for index in left]
