@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -494,6 +495,25 @@ class Trouble:
         if self.left < 0:
             raise self.error
         return self.delivery.put(name, file)
+
+
+def test_batches_of_one_job_are_delivered_at_the_same_time(house):
+    """Each waits for the network, and none for another."""
+    job = house.submit(video_blocks={"one": ["a.mp4", "b.mp4"]})
+    house.prepare(job)
+    house.segments(job, house.plan(job))
+    together = threading.Barrier(2, timeout=30)
+
+    class Slow(Trouble):
+        def put(self, name, file):
+            together.wait()
+            return self.delivery.put(name, file)
+
+    house.destination = lambda _: Slow(house.out, None)
+    with ThreadPoolExecutor(2) as pool:
+        batches = list(pool.map(lambda index: house.batch(job, [index], edition=1), (1, 2)))
+    assert [(batch.failure, len(batch.outputs)) for batch in batches] == [(None, 1)] * 2
+    assert all(output.error is None for batch in batches for output in batch.outputs)
 
 
 def test_a_place_that_is_busy_asks_everyone_to_wait(house):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -30,6 +31,30 @@ QUICK = Limits(cpu_seconds=30, wall_seconds=30)
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(["sandbox_tasks"]) as opened:
         yield opened
+
+
+def test_no_more_children_run_than_there_may_be() -> None:
+    with Sandbox(["sandbox_tasks"], at_once=1) as narrow:
+        begun = threading.Event()
+        stop = threading.Event()
+
+        def hold() -> None:
+            with contextlib.suppress(SandboxError):
+                narrow.run(
+                    "sandbox_tasks:sleep", arguments={}, on_progress=lambda _: begun.set(), cancelled=stop, limits=QUICK
+                )
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert begun.wait(20)
+        unwanted = threading.Event()
+        threading.Timer(0.3, unwanted.set).start()
+        with pytest.raises(SandboxError) as caught:
+            narrow.run("sandbox_tasks:echo", arguments={}, cancelled=unwanted)
+        assert caught.value.code == "cancelled"
+        stop.set()
+        holder.join()
+        assert narrow.run("sandbox_tasks:echo", arguments={"a": 1}) == {"a": 1}
 
 
 def refusal(
