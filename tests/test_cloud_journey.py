@@ -178,16 +178,17 @@ def test_a_slow_bucket_keeps_no_processor_from_its_work(project, tmp_path):
         settings = Settings(
             data_dir=project / "data", workers=1, azure_account=ACCOUNT, azure_key=KEY, azure_endpoint=azure.endpoint
         )
-        body = {"task_name": "Spring", "video_blocks": {"a": ["a.mp4", "b.mp4"]}, "formats": ["64x64"]}
+        clips = [{"url": name, "end": end} for name in ("a.mp4", "b.mp4") for end in (0.5, 0.6, 0.7)]
+        body = {"task_name": "Spring", "video_blocks": {"a": clips}, "formats": ["64x64"]}
         with open_machine(settings, f"sqlite:///{project / 'state.sqlite'}", destination="az://videos") as machine:
             job = machine.service.submit(body, local=True, base=project).id
             wait_until(lambda: azure.requests["put"] > 0, 60)
-            wait_until(lambda: machine.service.status(job, None)["stages"]["conform"]["done"] == 2, 60)
-            assert machine.service.status(job, None)["succeeded"] < 2
+            wait_until(lambda: machine.service.status(job, None)["stages"]["conform"]["done"] == 6, 60)
+            assert machine.service.status(job, None)["succeeded"] < 6
             azure.closing.set()
             wait_until(lambda: machine.service.status(job, None)["ended_at"], 60)
-            assert machine.service.status(job, None)["succeeded"] == 2
-        assert len(azure.names("Spring/")) == 4
+            assert machine.service.status(job, None)["succeeded"] == 6
+        assert len(azure.names("Spring/")) == 8
 
 
 def test_links_where_there_are_none_are_refused_before_anything_is_made(project, emulator):
