@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import OperationalError
 
+from crosscut.service import _waiting
 from crosscut.status import summary
 from crosscut.store import Store, reading
 from crosscut.store.schema import jobs, needs, outputs, slots, totals, work
-from crosscut.units import Outcome, Output, Spent
+from crosscut.units import Failure, Outcome, Output, Spent
 from store_play import Clock, Play, body, broken, leased, options, submission
 
 POSTGRES = os.environ.get("CROSSCUT_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
@@ -949,3 +950,20 @@ def test_what_is_sent_to_other_machines_waits_in_the_lane_of_the_network(store):
     store.clock.now += 2
     told = summary(store.owned(job, None), store.clock.now)
     assert (told["bytes"], told["bytes_per_second"]) == (1000 * len(made), 500 * len(made))
+
+
+def test_a_task_whose_place_asks_to_wait_says_so(store):
+    job = store.submit(submission(body(1, 1), remote=True)).id
+    play = Play(store)
+    while (unit := next(filter(None, map(play.lease, ("network", "processor"))), None)) is None or unit.kind != "batch":
+        if unit:
+            store.finish(unit.id, unit.attempt, play.work(unit))
+        play.settle()
+    limited = Failure("deliver", "rate_limited", "it is busy", retryable=True, after=30.0, everyone=True)
+    store.finish(unit.id, unit.attempt, Outcome(failure=limited))
+    store.advance()
+    row = store.owned(job, None)
+    noted = partial(store.read, lambda db: _waiting(db, row, store.clock.now))
+    assert noted() == ["videos asks to wait, or cannot be reached: the task goes on there by itself"]
+    store.clock.now += 31
+    assert noted() == []

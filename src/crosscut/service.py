@@ -252,7 +252,9 @@ class Service:
                 return None
             return summary(row, self._store.clock()) | {
                 "position": reading.position(db, row),
-                **self._details.get((job, row.state, row.phase, row.edition), lambda: _details(db, row)),
+                **self._details.get(
+                    (job, row.state, row.phase, row.edition), lambda: _details(db, row, self._store.clock())
+                ),
                 "plan": reading.estimate(db, job) if row.mode == "plan" else None,
             }
 
@@ -451,7 +453,13 @@ def _outlook(request: Request, total: int) -> dict[str, Any]:
     }
 
 
-def _details(db: Any, row: Any) -> dict[str, Any]:
+def _waiting(db: Any, row: Any, now: float) -> list[str]:
+    if row.state != "running" or not reading.paused(db, row.place, now):
+        return []
+    return [f"{row.destination} asks to wait, or cannot be reached: the task goes on there by itself"]
+
+
+def _details(db: Any, row: Any, now: float) -> dict[str, Any]:
     """What only the status of one job tells."""
     outline = json.loads(row.outline)
     kinds = reading.stages(db, row.id)
@@ -473,6 +481,6 @@ def _details(db: Any, row: Any) -> dict[str, Any]:
         "clips_copied": 0 if outline.get("captions_to_draw") else reading.copied(db, row.id),
         "clips_encoded": int(spent.get("conform", (0, 0))[0]),
         "soundtracks_encoded": mixed,
-        "notes": [*(outline.get("notes") or []), *delivery_notes(json.loads(row.meters))],
+        "notes": [*(outline.get("notes") or []), *delivery_notes(json.loads(row.meters)), *_waiting(db, row, now)],
         "refused": outline.get("refused"),
     }

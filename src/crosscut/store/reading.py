@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, bindparam, case, distinct, func, or_, select
 
 from crosscut.store import outcomes, queue
-from crosscut.store.schema import LIVE, documents, jobs, needs, outputs, slots, totals, work
+from crosscut.store.schema import LIVE, destinations, documents, jobs, needs, outputs, slots, totals, work
 from crosscut.units import Found, Output
 
 if TYPE_CHECKING:
@@ -142,6 +142,14 @@ def estimate(db: Connection, job: str) -> dict[str, Any] | None:
     text = db.scalar(select(documents.c.estimate).where(documents.c.job == job))
     found: dict[str, Any] | None = json.loads(text) if text else None
     return found
+
+
+def paused(db: Connection, place: str, now: float) -> bool:
+    """Whether a place has asked all who write there to wait."""
+    return (db.scalar(_PAUSED, {"of": place}) or 0.0) > now
+
+
+_PAUSED = select(destinations.c.not_before).where(destinations.c.key == bindparam("of"))
 
 
 def position(db: Connection, row: AnyRow) -> int:
