@@ -250,11 +250,10 @@ class Service:
             row = reading.owned(db, job, owner)
             if row is None:
                 return None
-            return summary(row, self._store.clock()) | {
+            now = self._store.clock()
+            return summary(row, now) | {
                 "position": reading.position(db, row),
-                **self._details.get(
-                    (job, row.state, row.phase, row.edition), lambda: _details(db, row, self._store.clock())
-                ),
+                **self._details.get((job, row.state, row.phase, row.edition), lambda: _details(db, row, now)),
                 "plan": reading.estimate(db, job) if row.mode == "plan" else None,
             }
 
