@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import random
 import secrets
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from crosscut.virtual import Extent, VirtualFile
 from drive_model import CLIENT, FILE, FOLDER, REFRESH, ROBOT, SECRET, USER, Device, Fault, Holder, Node, Seen, Session
-from drive_server import Handler, Server
+from drive_server import Handler
+from emulating import Emulating
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
@@ -33,7 +33,7 @@ KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @dataclass
-class Emulator:
+class Emulator(Emulating):
     quota: int | None = None
     """Bytes the user may store."""
     page: int = 1000
@@ -59,32 +59,13 @@ class Emulator:
     tokens_given: int = 0
 
     def __post_init__(self) -> None:
-        self.lock = threading.RLock()
-        self.closing = threading.Event()
         self.key = KEY
         self.tokens: dict[str, Holder] = {}
         self.codes: dict[str, dict[str, str]] = {}
         self.ids: set[str] = set()
         self.at_once = 0
         self.draw = random.Random(self.seed)
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.server.emulator = self
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.closing.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-        assert kind is not None or not self.complaints, self.complaints
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
+        self.serve(Handler)
 
     def service_account(self, path: Path, email: str = ROBOT) -> Path:
         """Write the key file of one."""

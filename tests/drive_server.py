@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -41,19 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drive_emulator import Emulator
+    from emulating import Server
 
 
 OAUTH = {"invalid_client": 401, "authorization_pending": 428, "slow_down": 403, "access_denied": 403}
 """How Google answers errors of its token endpoint that are not 400."""
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    emulator: Emulator
-
-    def handle_error(self, *_: Any) -> None:
-        """A client that hangs up is what some tests are about."""
 
 
 class _RefusedError(Exception):

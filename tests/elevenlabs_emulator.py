@@ -9,17 +9,17 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
-import time
 import wave
 from collections import deque
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import av
 import numpy as np
+
+from emulating import Emulating, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ class Sale:
 
 
 @dataclass
-class Emulator:
+class Emulator(Emulating):
     """`allowed` is how many orders may be under way at once, `advertised` what the headers say of it."""
 
     voices: tuple[tuple[str, str], ...] = VOICES
@@ -93,35 +93,8 @@ class Emulator:
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.lock = threading.Lock()
-        self.closing = threading.Event()
         self.at_once = 0
-        self.server = _Server(("127.0.0.1", 0), _Handler)
-        self.server.emulator = self
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.closing.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-        assert kind is not None or not self.complaints, self.complaints
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    emulator: Emulator
-
-    def handle_error(self, *_: Any) -> None:
-        """A client that hangs up is what some tests are about."""
+        self.serve(_Handler)
 
 
 class _RefusedError(Exception):
@@ -131,7 +104,7 @@ class _RefusedError(Exception):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: Server
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
@@ -399,10 +372,3 @@ SPOILED: dict[str, Callable[[dict[str, Any], str], None]] = {
     "negative": _with_times(lambda times: [time - 0.3 for time in times]),
 }
 """What is paid for and lies."""
-
-
-def wait_until(condition: Any, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.01)

@@ -35,6 +35,7 @@ from crosscut.files import FileNotes
 from crosscut.virtual import Extent, VirtualFile
 from drive_emulator import Emulator, deliver, deliver_the_same
 from drive_model import PASSING, REFRESH, ROBOT, SECRET, STEP, USER, Fault
+from emulating import wait_until
 
 SECOND = 0.01
 MEGABYTE = random.Random(1).randbytes(4 * STEP + 1000)
@@ -774,10 +775,3 @@ def test_an_error_that_is_not_retryable_does_not_look_like_one_for_everyone(dest
 
 def test_the_account_is_named_for_a_consent(opened):
     assert opened().identity().account == USER
-
-
-def wait_until(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.01)

@@ -25,7 +25,8 @@ from crosscut.sandbox import Sandbox
 from crosscut.voices import Resolved
 from crosscut.voices.elevenlabs import BUSY_TRIES, CROWDED_TRIES, PRICES, ElevenLabsVoice, _Patience
 from crosscut.voices.replies import Reply, refusal
-from elevenlabs_emulator import KEY, REFUSALS, VOICES, Emulator, wait_until
+from elevenlabs_emulator import KEY, REFUSALS, VOICES, Emulator
+from emulating import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
