@@ -224,6 +224,8 @@ class FakeService:
             "cache_misses": 0,
             "cost": {"currency": "USD", "voice_over": 0.0},
             "bytes": 0,
+            "bytes_per_second": None,
+            "retries": 0,
             "bytes_sent": 0,
             "joined_in_bucket": 0,
             "errors": [{"reason": "It broke.", "variations": failed}] if failed else [],

@@ -74,7 +74,8 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def emulator(self) -> Emulator:
-        return self.server.emulator
+        emulator: Emulator = self.server.emulator
+        return emulator
 
     def answer(self) -> None:
         self.unread = int(self.headers.get("content-length", "0"))

@@ -113,8 +113,8 @@ def _is_over(machine: Machine, job: str) -> bool:
 def report_of(status: dict[str, Any], location: str) -> dict[str, Any]:
     """What the command prints, from a job's status."""
     same = (
-        "task_name", "total", "succeeded", "made", "kept", "failed", "bytes", "bytes_per_second", "bytes_sent", "retries",
-        "joined_in_bucket",
+        "task_name", "total", "succeeded", "made", "kept", "failed", "bytes", "bytes_per_second", "bytes_sent",
+        "retries", "joined_in_bucket",
         "seconds", "seconds_by_stage", "formats",
         "formats_reason", "clips_copied", "clips_encoded", "soundtracks_encoded", "voice_over_characters",
         "voice_over_characters_billed", "cache_hits", "cache_misses", "cost", "loudness",

@@ -98,8 +98,8 @@ class Outcome:
     spent: Mapping[str, Spent] = field(default_factory=dict)
     """By stage, such as `fetch`, `probe`, `speak`, `conform`, `mix`, `tail`, `deliver`."""
     meters: Mapping[str, float] = field(default_factory=dict)
-    """Amounts to be added up: `bytes_in`, `bytes_out`, `bytes_sent`, `retries`, `joined`, `join_refusals`, `characters`,
-    `cost`, `cache_hits`, `cache_misses`."""
+    """Amounts to be added up: `bytes_in`, `bytes_out`, `bytes_sent`, `retries`, `joined`, `join_refusals`,
+    `characters`, `cost`, `cache_hits`, `cache_misses`."""
 
 
 @dataclass(frozen=True)
