@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    "render", "plan", "doctor", "serve", "submit", "jobs", "watch", "cancel", "keys create", "keys list", "keys revoke",
-    "keys webhook-secret",
+    "render", "plan", "doctor", "serve", "worker", "health", "submit", "jobs", "watch", "cancel", "keys create",
+    "keys list", "keys revoke", "keys webhook-secret",
 )  # fmt: skip
 
 

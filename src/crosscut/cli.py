@@ -17,7 +17,7 @@ from crosscut.bootstrap import open_places, open_workshop
 from crosscut.commands.auth import auth
 from crosscut.commands.jobs import cancel, jobs, submit, watch
 from crosscut.commands.keys import keys
-from crosscut.commands.serve import serve, worker
+from crosscut.commands.serve import health, serve, worker
 from crosscut.commands.shared import (
     ALL_MADE,
     BROKEN,
@@ -53,7 +53,7 @@ app = App(
 )
 
 
-for command in (serve, worker, submit, jobs, watch, cancel, keys, auth):
+for command in (serve, worker, health, submit, jobs, watch, cancel, keys, auth):
     app.command(command)
 
 

@@ -130,6 +130,10 @@ class Client:
     ) -> None:
         self._http.close()
 
+    def check(self) -> None:
+        """Raises ServerError, with the reasons, where the server can do no work."""
+        self._ask("GET", "/readyz", needed="status")
+
     def submit(self, body: bytes, idempotency_key: str | None = None) -> dict[str, Any]:
         """What the server makes of a request: the job's `id`, how many `variations`, the `estimate` and `links`."""
         key = _plain(idempotency_key, "--idempotency-key") if idempotency_key else secrets.token_urlsafe(16)

@@ -293,6 +293,21 @@ def _station(settings: Settings, store: Store, lane: Lane, at_once: int, hiring:
     return Station(_app(settings), queue, store, lane, name, at_once, executor, event_log(hiring.logs))
 
 
+def ailments(settings: Settings) -> list[str]:
+    """Why the workers of this machine cannot work, as sentences; none: they can."""
+    if error := refusal(settings):
+        raise error
+    store = Store(settings.database_url, _options(settings), newer=True)
+    try:
+        here = [station for station in store.stations() if station.name.endswith(f"@{socket.gethostname()}")]
+    finally:
+        store.close()
+    if not here:
+        return ["no worker of this machine was heard in the last seconds"]
+    unready = [f"the worker of the {station.lane} lane is not ready" for station in here if not station.at_once]
+    return unready + [station.problem for station in here if station.problem]
+
+
 def _both(seats: Seats) -> int:
     """A process for each lane; they end together."""
     command = [sys.executable, "-m", "crosscut", "worker", "--lane"]

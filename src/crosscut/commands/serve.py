@@ -8,7 +8,12 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from crosscut import bootstrap, cluster
-from crosscut.commands.shared import load_settings
+from crosscut.client import Client, running
+from crosscut.commands.shared import ALL_MADE, SOME_FAILED, load_settings
+from crosscut.errors import ServerError
+
+HEALTH_SECONDS = 5.0
+"""A server that takes longer to tell how it is is not well."""
 
 
 def serve(
@@ -69,3 +74,26 @@ def worker(
     if lane == "processor":
         network = 0
     return cluster.work(settings, cluster.Seats(network, processor))
+
+
+def health(
+    *,
+    worker: Annotated[bool, Parameter(help="Ask about the workers of this machine, not its server.")] = False,
+) -> int:
+    """Tell whether the server of this data folder, or a worker here, can work: for health checks.
+
+    Exit status 1, and the reasons, if not.
+    """
+    settings = load_settings()
+    if worker:
+        reasons = cluster.ailments(settings)
+    else:
+        reasons = []
+        try:
+            server = running(settings.data_dir)
+            with Client(server.url, server.token, silence=HEALTH_SECONDS) as client:
+                client.check()
+        except ServerError as error:
+            reasons = [error.public]
+    print("; ".join(reasons) or "ok")  # noqa: T201
+    return SOME_FAILED if reasons else ALL_MADE
