@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from contextlib import closing
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,6 +17,8 @@ from crosscut.api.app import create_app
 from crosscut.api.edge import EXTRA_HEADERS
 from crosscut.api.options import ApiOptions
 from crosscut.api.problems import Problem
+from crosscut.store.database import Database
+from crosscut.store.shared import StoredCounts
 from crosscut.telemetry import event_log
 
 ADMIN = "machine-token-0123456789"
@@ -196,6 +199,26 @@ def test_l02_posts_are_counted_by_owner(service):
     assert len(service.all_jobs) == 3
     assert ann.get("/jobs").status_code == 200
     assert bob.post("/process_media", content=BODY, headers=JSON).status_code == 202
+
+
+def test_l02_servers_of_a_cluster_count_together(service, postgres):
+    headers = {"authorization": f"Bearer {service.token('ann')}"}
+    with closing(Database(postgres)) as one, closing(Database(postgres)) as other:
+        servers = [
+            TestClient(
+                create_app(service, ApiOptions(auth=True, rate_per_minute=5), counts=StoredCounts(database, 600.0)),
+                base_url="http://localhost",
+                headers=headers,
+            )
+            for database in (one, other)
+        ]
+        answers = [servers[n % 2].post("/process_media", content=BODY, headers=JSON) for n in range(7)]
+        assert [answer.status_code for answer in answers] == [202] * 5 + [429] * 2
+        left = [answer.headers["ratelimit"].split(";")[1] for answer in answers]
+        assert left == [f"r={n}" for n in (4, 3, 2, 1, 0, 0, 0)]
+        wrong = {"authorization": "Bearer ck_0000"}
+        statuses = [servers[n % 2].get("/jobs", headers=wrong).status_code for n in range(22)]
+        assert statuses == [401] * 20 + [429] * 2
 
 
 def test_l02_uploads_are_counted_apart(service):

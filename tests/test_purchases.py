@@ -5,16 +5,24 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from crosscut.errors import StorageError, VoiceError
 from crosscut.files import shared_in
 from crosscut.slots import FIRST, LOWERED_SECONDS, MOST, Slots
+from crosscut.store.database import Database
+from crosscut.store.shared import shared_by
 from crosscut.voices.purchases import MOST_TRIES, Purchases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -144,6 +152,59 @@ class TestPurchases:
         purchases.risk(KEY)
         with pytest.raises(VoiceError):
             purchases.risk(KEY)
+
+
+class TestTogether:
+    """Machines that buy together over a database, each with a folder of its own."""
+
+    @pytest.fixture
+    def database(self, postgres: str) -> Iterator[Database]:
+        with closing(Database(postgres)) as database:
+            yield database
+
+    @pytest.fixture
+    def machine(self, database: Database, tmp_path: Path) -> Callable[[str], Purchases]:
+        return lambda name: Purchases(tmp_path / name, shared_by(database, "voices"), patience=0)
+
+    def test_what_one_has_bought_the_others_have(self, machine) -> None:
+        one, other = machine("one"), machine("other")
+        one.risk(KEY)
+        one.keep(KEY, {"n": 1})
+        assert (other.owns(KEY), other.find(KEY), other.tries(KEY)) == (True, {"n": 1}, 0)
+        assert other.keep(KEY, {"n": 2}) == {"n": 1}
+
+    def test_two_who_both_believe_to_be_alone_keep_to_the_cap(self, machine) -> None:
+        """As after a cut, when one has lost the lock without knowing."""
+        one, other, third = machine("one"), machine("other"), machine("third")
+        mine, _ = one.risk(KEY), other.risk(KEY)
+        with pytest.raises(VoiceError):
+            third.risk(KEY)
+        one.spared(KEY, mine)
+        assert third.tries(KEY) == 1
+        third.risk(KEY)
+        with pytest.raises(VoiceError):
+            one.risk(KEY)
+
+    def test_what_was_bought_while_the_database_was_away_is_kept_and_told_later(self, machine, database) -> None:
+        one, other = machine("one"), machine("other")
+        one.risk(KEY)
+        with database.begin() as db:
+            db.execute(text("ALTER TABLE notes RENAME TO away"))
+        assert one.keep(KEY, {"n": 1}) == {"n": 1}
+        with pytest.raises(StorageError):
+            one.risk(OTHER)
+        with database.begin() as db:
+            db.execute(text("ALTER TABLE away RENAME TO notes"))
+        assert (other.owns(KEY), other.tries(KEY)) == (False, 1)
+        assert (one.owns(KEY), one.find(KEY)) == (True, {"n": 1})
+        assert (other.find(KEY), other.tries(KEY)) == ({"n": 1}, 0)
+
+    def test_a_machine_that_was_alone_hands_on_what_it_has(self, machine, tmp_path: Path) -> None:
+        alone = Purchases(tmp_path / "one")
+        for number, key in enumerate((KEY, OTHER)):
+            alone.keep(key, {"n": number})
+        machine("one").tell_others()
+        assert [machine("other").find(key) for key in (KEY, OTHER)] == [{"n": 0}, {"n": 1}]
 
 
 class TestSlots:

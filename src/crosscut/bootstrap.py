@@ -50,6 +50,7 @@ from crosscut.uploads import Uploads
 from crosscut.voices.elevenlabs import ElevenLabsVoice
 from crosscut.voices.espeak import EspeakVoice
 from crosscut.voices.piper import PiperVoice
+from crosscut.voices.purchases import Purchases
 from crosscut.webhooks import deliver, installation_secret
 from crosscut.workshop import Toolbox
 
@@ -196,6 +197,9 @@ def _voice(settings: Settings, sandbox: Sandbox, piper_sandbox: Sandbox, commons
         raise RequestError(
             "ElevenLabs needs a key: set CROSSCUT_ELEVENLABS_API_KEY, or CROSSCUT_VOICES=espeak", code="no_key"
         )
+    if commons.voices is not None:
+        # What this machine bought while it was alone, or could not tell the others.
+        Purchases(settings.data_dir / "voices", commons.voices).tell_others()
     return ElevenLabsVoice(
         sandbox,
         settings.elevenlabs_api_key.get_secret_value(),
@@ -484,4 +488,11 @@ def serve(settings: Settings, host: str, port: int, destination: str, open_engin
             upload_bytes=settings.source_bytes,
             plan_wait=settings.plan_wait_seconds,
         )
-        serving.run(machine.service, options, event_log(logs), keys=Keyring(machine.store).any(), tracer=machine.tracer)
+        serving.run(
+            machine.service,
+            options,
+            event_log(logs),
+            keys=Keyring(machine.store).any(),
+            tracer=machine.tracer,
+            counts=stack.enter_context(open_commons(settings)).counts,
+        )

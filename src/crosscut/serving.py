@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from crosscut.commons import Counts
     from crosscut.ports import Service
     from crosscut.tracing import Tracer
 
@@ -53,7 +54,15 @@ class Serving:
     plan_wait: float
 
 
-def run(service: Service, options: Serving, log: Any, *, keys: bool, tracer: Tracer | None = None) -> None:
+def run(
+    service: Service,
+    options: Serving,
+    log: Any,
+    *,
+    keys: bool,
+    tracer: Tracer | None = None,
+    counts: Counts | None = None,
+) -> None:
     """Answer until SIGTERM or SIGINT; `keys` says whether there is an API key by now."""
     auth = options.auth == "on" or (options.auth == "auto" and not _is_loopback(options.host))
     if auth and not keys:
@@ -81,6 +90,7 @@ def run(service: Service, options: Serving, log: Any, *, keys: bool, tracer: Tra
             ),
             log,
             tracer,
+            counts,
         )
         config = uvicorn.Config(
             app,

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import time
 from dataclasses import dataclass
 from hmac import compare_digest
 from math import ceil
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from fastapi import Depends, Request
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
+from crosscut.api.counting import OwnCounts
 from crosscut.api.edge import EXTRA_HEADERS
 from crosscut.api.options import LOCAL
 from crosscut.api.problems import Problem, not_found
 
 if TYPE_CHECKING:
     from crosscut.api.options import ApiOptions
+    from crosscut.commons import Counts, Standing
     from crosscut.ports import Service
 
 _BEARER = re.compile(r"bearer +([\x21-\x7e]{1,500})", re.IGNORECASE)
@@ -30,6 +28,12 @@ _MINUTE = 60
 UPLOADS = 10
 """So many times as many uploads as other requests, and counted apart: one request may name thousands."""
 _COUNTED = {"posts": "requests", "uploads": "uploads"}
+
+
+class Allowance(NamedTuple):
+    name: str
+    amount: int
+    """A minute."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,16 @@ class Caller:
 class Access:
     """Decides for every request; one for each app. Thread-safe."""
 
-    def __init__(self, service: Service, options: ApiOptions) -> None:
+    def __init__(self, service: Service, options: ApiOptions, counts: Counts | None = None) -> None:
+        """`counts` are those of all processes that answer together; they may wait for a database."""
         self._service = service
         self._options = options
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._wrong = RateLimitItemPerMinute(options.wrong_keys_per_minute, namespace="wrong")
+        self._waits = options.auth or counts is not None
+        self._counts = counts or OwnCounts()
+        self._wrong = Allowance("wrong", options.wrong_keys_per_minute)
         rate = options.rate_per_minute
         self._posts, self._uploads = (
-            None if rate is None else RateLimitItemPerMinute(rate * times, namespace=name)
+            None if rate is None else Allowance(name, rate * times)
             for name, times in (("posts", 1), ("uploads", UPLOADS))
         )
 
@@ -76,39 +82,46 @@ class Access:
     def _owner(self, token: str, request: Request) -> str | None:
         """A right key is let in even from an address that tries wrong ones: colleagues may share it."""
         owner = self._service.authenticate(token)
-        address = _address(request)
-        if owner is None and not self._limiter.hit(self._wrong, address):
-            wait = self._wait(self._wrong, address)
+        if owner is not None:
+            return owner
+        standing = self._hit(self._wrong, _address(request))
+        if not standing.allowed:
+            wait = _whole(standing.wait)
             raise Problem(
                 429,
                 "too_many_wrong_keys",
                 f"Too many wrong keys came from your address; wait {wait} s.",
                 headers={"retry-after": str(wait)},
             )
-        return owner
+        return None
 
     async def sender(self, request: Request) -> Caller:
         """Like `caller`, for what starts or changes something: counted; raises Problem 429 when there is too much."""
-        return self._counted(request, await self.caller(request), self._posts)
+        return await self._sent(request, self._posts)
 
     async def uploader(self, request: Request) -> Caller:
         """The same for uploads, which have a larger count of their own."""
-        return self._counted(request, await self.caller(request), self._uploads)
+        return await self._sent(request, self._uploads)
 
-    def _counted(self, request: Request, caller: Caller, item: RateLimitItemPerMinute | None) -> Caller:
+    async def _sent(self, request: Request, item: Allowance | None) -> Caller:
+        if self._waits:
+            return await run_in_threadpool(self._counted, request, item)
+        return self._counted(request, item)
+
+    def _counted(self, request: Request, item: Allowance | None) -> Caller:
+        caller = self.identify(request)
         if item is None:
             return caller
-        allowed = self._limiter.hit(item, caller.account)
-        left = self._limiter.get_window_stats(item, caller.account).remaining
-        wait = self._wait(item, caller.account)
+        standing = self._hit(item, caller.account)
+        wait = _whole(standing.wait)
         extra = request.scope[EXTRA_HEADERS]
-        extra["ratelimit-policy"] = f'"{item.namespace}";q={item.amount};w={_MINUTE}'
-        extra["ratelimit"] = f'"{item.namespace}";r={left if allowed else 0};t={wait}'
-        if not allowed:
+        extra["ratelimit-policy"] = f'"{item.name}";q={item.amount};w={_MINUTE}'
+        extra["ratelimit"] = f'"{item.name}";r={standing.left};t={wait}'
+        if not standing.allowed:
             raise Problem(
                 429,
                 "rate_limited",
-                f"More than {item.amount} {_COUNTED[item.namespace]} came within a minute; wait {wait} s and send them"
+                f"More than {item.amount} {_COUNTED[item.name]} came within a minute; wait {wait} s and send them"
                 " slower.",
                 headers={"retry-after": str(wait)},
             )
@@ -123,10 +136,13 @@ class Access:
         wanted = self._options.admin_token
         return bool(wanted and token and compare_digest(token.encode(), wanted.encode()))
 
-    def _wait(self, item: RateLimitItemPerMinute, name: str) -> int:
-        """Seconds until one more may be let in."""
-        reset = self._limiter.get_window_stats(item, name).reset_time
-        return max(1, ceil(reset - time.time()))
+    def _hit(self, item: Allowance, who: str) -> Standing:
+        return self._counts.hit(f"{item.name} {who}", item.amount)
+
+
+def _whole(wait: float) -> int:
+    """Seconds until one more may be let in, as headers say it."""
+    return max(1, ceil(wait))
 
 
 def _bearer(request: Request) -> str | None:

@@ -22,6 +22,7 @@ from crosscut.tracing import NoTracer
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from crosscut.commons import Counts
     from crosscut.ports import Service
     from crosscut.tracing import Tracer
 
@@ -33,10 +34,11 @@ def create_app(
     options: ApiOptions | None = None,
     log: FilteringBoundLogger | None = None,
     tracer: Tracer | None = None,
+    counts: Counts | None = None,
 ) -> FastAPI:
     """The API of `service`, which stays the caller's to start and end.
 
-    `log` gets one line, `tracer` one span for each request.
+    `log` gets one line, `tracer` one span for each request; `counts` tells who sends too many, by default to this app.
     """
     options = options or ApiOptions()
     app = FastAPI(
@@ -52,7 +54,7 @@ def create_app(
         ],
     )
     app.state.context = Context(service, options, Feeds(service, options.poll))
-    app.state.access = Access(service, options)
+    app.state.access = Access(service, options, counts)
     app.state.exposition = exposition(service.metrics)
     app.state.routes = [route for router in ROUTERS for route in router.routes]
     answer_problems(app)
