@@ -76,7 +76,7 @@ def _drive(pipe: Connection) -> None:
     from drive_model import CLIENT, REFRESH, SECRET, USER  # noqa: PLC0415
 
     facts = {"account": USER, "client_id": CLIENT, "client_secret": SECRET, "refresh_token": REFRESH}
-    with Emulator() as emulator:
+    with Emulator(readable=0) as emulator:
         pipe.send((emulator.url, json.dumps(facts)))
         while pipe.recv() != "end":
             pipe.send(emulator.received())

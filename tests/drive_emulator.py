@@ -17,7 +17,22 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from crosscut.virtual import Extent, VirtualFile
-from drive_model import CLIENT, FILE, FOLDER, REFRESH, ROBOT, SECRET, USER, Device, Fault, Holder, Node, Seen, Session
+from drive_model import (
+    CLIENT,
+    FILE,
+    FOLDER,
+    KEPT_BYTES,
+    REFRESH,
+    ROBOT,
+    SECRET,
+    USER,
+    Device,
+    Fault,
+    Holder,
+    Node,
+    Seen,
+    Session,
+)
 from drive_server import Handler
 from emulating import Emulating
 
@@ -34,6 +49,8 @@ KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 @dataclass
 class Emulator(Emulating):
+    readable: int = KEPT_BYTES
+    """Bodies up to this size are kept, of larger ones the checksums alone."""
     quota: int | None = None
     """Bytes the user may store."""
     page: int = 1000

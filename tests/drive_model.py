@@ -9,7 +9,7 @@ from typing import Any
 
 STEP = 256 * 1024
 KEPT_BYTES = 1 << 25
-"""Bodies up to this size can be read back."""
+"""Bodies up to this size can be read back, where nothing else is said."""
 FOLDER = "application/vnd.google-apps.folder"
 FULL, FILE = "https://www.googleapis.com/auth/drive", "https://www.googleapis.com/auth/drive.file"
 CLIENT, SECRET = "client-1.apps.googleusercontent.com", "GOCSPX-the-client-secret"
@@ -114,6 +114,8 @@ class Session:
     node: Node
     replaces: bool
     size: int
+    readable: int = KEPT_BYTES
+    """The largest body that is kept."""
     kept: int = 0
     received: int = 0
     """All bytes that came, also those that came twice."""
@@ -126,7 +128,7 @@ class Session:
     def keep(self, piece: bytes) -> None:
         self.sha256.update(piece)
         self.md5.update(piece)
-        if self.size <= KEPT_BYTES:
+        if self.size <= self.readable:
             self.data += piece
         self.kept += len(piece)
 

@@ -22,7 +22,6 @@ from drive_model import (
     FILE,
     FOLDER,
     FULL,
-    KEPT_BYTES,
     METADATA,
     PARAMETERS,
     PASSING,
@@ -479,7 +478,7 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 node = self.update(self.visible(file_id), told)
             self.check_space(node, size)
-            session = Session(secrets.token_urlsafe(16), node, file_id is not None, size)
+            session = Session(secrets.token_urlsafe(16), node, file_id is not None, size, self.emulator.readable)
             self.emulator.sessions[session.id] = session
         self.done(None, {"Location": f"{self.emulator.url}/session/{session.id}?upload_id=secret-{session.id}"})
 
@@ -558,7 +557,7 @@ class Handler(BaseHTTPRequestHandler):
         with emulator.lock:
             if not session.replaces and node.id in emulator.nodes:
                 raise _RefusedError(409, "fileIdInUse", "A file already exists with the provided ID.")
-            node.size, node.data = session.size, bytes(session.data) if session.size <= KEPT_BYTES else None
+            node.size, node.data = session.size, bytes(session.data) if session.size <= session.readable else None
             node.sha256, node.md5 = session.sha256.hexdigest(), session.md5.hexdigest()
             if self.fault == "damage":
                 node.sha256, node.data = hashlib.sha256(b"damaged").hexdigest(), b"damaged"
