@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from crosscut.errors import RequestError, StorageError
 from crosscut.store import Options
 from engine_play import SOUND, Fault, Place, body, by_upload, check_like_undisturbed, running, until
 
@@ -18,6 +19,13 @@ SMALL = body(2, 2, **SOUND)
 def small(**more):
     """Pieces of work so small that every machine gets some."""
     return Options(**{**more, "batch": 1})
+
+
+@pytest.mark.parametrize(("shared", "error"), [("missing", StorageError), ("drive:", RequestError)])
+def test_what_cannot_be_shared_is_told_at_the_start(place, shared, error):
+    where = shared if shared == "drive:" else str(place.root / shared)
+    with pytest.raises(error, match="CROSSCUT_SHARED"), running(place, shared=where):
+        pass
 
 
 def unhurried(**more):
@@ -140,6 +148,7 @@ def test_machines_wait_for_what_they_share_to_come_back(place):
         until(Path(held.mark).exists)
         place.shared.rename(place.root / "away")
         Path(held.release).touch()
+        assert "CROSSCUT_SHARED" in engine.machine.service.problems()[0]
         time.sleep(1)
         assert not engine.over(job)
         (place.root / "away").rename(place.shared)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +91,22 @@ def test_a_folder_is_not_made_where_a_volume_should_be(tmp_path):
     with pytest.raises(StorageError):
         FolderDepot(tmp_path / "mount").write(NAME, b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+VOLUME = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not (VOLUME.is_mount() and os.access(VOLUME, os.W_OK)), reason="no volume to be had here")
+def test_a_folder_right_below_a_mounted_volume_is_made(tmp_path):
+    root = VOLUME / f"crosscut-{tmp_path.name}-{os.getpid()}"
+    try:
+        FolderDepot(root).check()
+        assert FolderDepot(root).write(NAME, b"data")
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    with pytest.raises(StorageError):
+        FolderDepot(root / "deeper").check()
+    assert not root.exists()
 
 
 def test_a_folder_without_hard_links_is_refused(tmp_path, monkeypatch):

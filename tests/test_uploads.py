@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event
 
+from cluster_play import schema, services
 from crosscut.artifacts import Artifacts
+from crosscut.errors import StorageError
 from crosscut.fields import RequestLimits
 from crosscut.ports import NotFoundError
 from crosscut.previews import Previews
 from crosscut.service import LEAST_FREE_BYTES, Service, _full
+from crosscut.shared_lease import shared_artifacts
+from crosscut.sharing import Sharing
 from crosscut.store import Store
 from crosscut.uploads import Uploads
+from fakes import MemoryDepot
 
 MP4 = b"\0\0\0\x18ftypmp42" + bytes(100)
 
@@ -87,6 +94,79 @@ def test_this_machines_own_command_line_removes_what_anybody_sent(uploads):
     sent(uploads, "bob")
     uploads.remove(None, source)
     assert uploads.unknown(None, [source]) == source
+
+
+# Of many machines
+
+
+@pytest.fixture
+def depot():
+    return MemoryDepot()
+
+
+def server(folder, store, depot):
+    """The uploads of a server with a data folder of its own."""
+    sharing = Sharing(depot, (0.01,))
+    return Uploads(shared_artifacts(folder, 10**9, sharing, "it"), folder / "uploads", store, 10**6, sharing)
+
+
+def test_an_upload_to_one_server_is_there_for_all(tmp_path, store, depot):
+    one, two = (server(tmp_path / name, store, depot) for name in ("one", "two"))
+    source = sent(one, "ann")
+    assert two.unknown("ann", [source]) is None
+    with two.artifacts.lease() as lease:
+        assert lease.content(source.removeprefix("source:").partition("/")[0]).read_bytes() == MP4
+    sent(two, "bob")
+    one.remove("bob", source)
+    assert len(depot.objects) == 1
+    two.remove("ann", source)
+    assert depot.objects == {}
+    assert list((tmp_path / "one" / "uploads").iterdir()) == []
+
+
+def test_what_was_uploaded_before_there_was_sharing_is_shared_at_the_start(tmp_path, uploads, store, depot):
+    source = sent(uploads, "ann")
+    server(tmp_path / "data", store, depot)
+    assert list(depot.objects.values()) == [MP4]
+    server(tmp_path / "data", store, depot).remove("ann", source)
+    assert depot.objects == {}
+    assert list((tmp_path / "data" / "uploads").iterdir()) == []
+
+
+def test_an_upload_that_cannot_be_shared_is_not_taken(tmp_path, store, depot):
+    one = server(tmp_path / "one", store, depot)
+    depot.reachable = False
+    with pytest.raises(StorageError) as caught:
+        sent(one, "ann")
+    assert caught.value.retryable
+    assert one.unknown("ann", [f"source:{hashlib.sha256(MP4).hexdigest()}"])
+
+
+def test_one_that_is_removed_while_another_sends_it_is_there_or_sent_again(tmp_path, depot):
+    """Several servers over PostgreSQL: no row is left without its file."""
+    with contextlib.ExitStack() as stack:
+        url = services()["postgresql"]
+        database, _ = stack.enter_context(schema(url, url))
+        servers = []
+        for name in ("one", "two"):
+            store = Store(database)
+            stack.callback(store.close)
+            servers.append(server(tmp_path / name, store, depot))
+
+        def play(place):
+            owner = f"owner {place}"
+            for _ in range(25):
+                with contextlib.suppress(StorageError):
+                    servers[place].remove(owner, sent(servers[place], owner))
+            while True:
+                with contextlib.suppress(StorageError):
+                    return sent(servers[place], owner)
+
+        with ThreadPoolExecutor(2) as pool:
+            left = list(pool.map(play, range(2)))
+        assert servers[0].unknown("owner 0", [left[0]]) is None
+        assert servers[1].unknown("owner 1", [left[1]]) is None
+        assert list(depot.objects.values()) == [MP4]
 
 
 def test_a_disk_that_is_full_or_gone_is_told(tmp_path):

@@ -35,6 +35,7 @@ from crosscut.links import PUBLIC
 from crosscut.machine import Machine
 from crosscut.places import Places, is_remote, whole, within
 from crosscut.previews import Previews
+from crosscut.recent import Recent
 from crosscut.sandbox import Sandbox
 from crosscut.service import Service
 from crosscut.settings import Settings
@@ -55,7 +56,7 @@ from crosscut.webhooks import deliver, installation_secret
 from crosscut.workshop import Toolbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from pydantic import SecretStr
@@ -92,6 +93,9 @@ CHILD_MODULES = (
 
 PIPER_MODULES = ("crosscut.voices.piper_engine",)
 """Those of Piper's own children: it is an extra and may not import, and its licence (GPL) keeps to them."""
+
+SHARED_SECONDS = 10.0
+"""So long it is believed how what machines share was found."""
 
 LOOKED_AT_SECONDS = 1.0
 """Whoever looks for a running server has its lock for a moment."""
@@ -216,6 +220,9 @@ def open_workshop(
 ) -> Iterator[Workshop]:
     """The tools for one job; child processes and the job's hold on artifacts end with the block."""
     with open_toolbox(settings, watcher, logs) as toolbox, toolbox.open() as workshop:
+        if toolbox.sharing:
+            with contextlib.suppress(StorageError):  # who needs a piece says what is wrong
+                toolbox.sharing.check()
         try:
             yield workshop
         except BaseException:
@@ -400,13 +407,26 @@ def service_of(
         limits=RequestLimits(variations=settings.max_variations),
         wake=machine.wake,
         workers=machine.workers,
-        troubles=machine.troubles,
+        troubles=_troubles(machine, tools.sharing),
         disks={"the data folder": settings.data_dir} | ({} if is_remote(place) else {"the destination": Path(place)}),
         choosable=[whole(each) for each in settings.destinations],
         voice=tools.voice,
         places=places,
         trace=machine.tracer.current,
     )
+
+
+def _troubles(machine: Machine, sharing: Sharing | None) -> Callable[[], list[str]]:
+    """What is wrong with a machine, and with what it shares."""
+    if sharing is None:
+        return machine.troubles
+    looked: Recent[str, str | None] = Recent(SHARED_SECONDS, 1)
+
+    def troubles() -> list[str]:
+        trouble = looked.get("shared", sharing.trouble)
+        return [*machine.troubles(), *([trouble] if trouble else [])]
+
+    return troubles
 
 
 @contextlib.contextmanager

@@ -49,7 +49,8 @@ class BucketDepot:
     def check(self) -> None:
         name = f"check/{secrets.token_hex(8)}"
         try:
-            first = self.write(name, b"first")
+            # Who may not list a bucket is told that a missing object is forbidden.
+            first = self.read(name) is None and self.write(name, b"first")
             held = self.read(name)
             wrong = self.write(name, b"second") or not (first and held)
             wrong = wrong or not self.write(name, b"third", held) or self.write(name, b"fourth", held)

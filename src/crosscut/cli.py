@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from cyclopts import App, CycloptsError, Parameter
 
 from crosscut import __version__
-from crosscut.bootstrap import open_places, open_workshop
+from crosscut.bootstrap import open_places, open_workshop, sharing_of
 from crosscut.commands.auth import auth
 from crosscut.commands.jobs import cancel, jobs, submit, watch
 from crosscut.commands.keys import keys
@@ -119,7 +119,7 @@ def doctor(
     """Tell what this machine has and lacks. Exit status 1 if something needed is missing."""
     settings = load_settings()
     with open_workshop(settings) as workshop, open_places(settings) as places:
-        findings = examine(settings, workshop, places(whole(settings.destination)))
+        findings = examine(settings, workshop, places(whole(settings.destination)), sharing_of(settings))
     if as_json:
         dump({"findings": [finding.as_json() for finding in findings]})
     else:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from crosscut.destinations import Destination
     from crosscut.settings import Settings
+    from crosscut.sharing import Sharing
     from crosscut.workshop import Workshop
 
 ROOM = 2 * 2**30
@@ -40,13 +41,16 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings, workshop: Workshop, place: Destination) -> list[Finding]:
+def examine(
+    settings: Settings, workshop: Workshop, place: Destination, sharing: Sharing | None = None
+) -> list[Finding]:
     """Look at the interpreter, the disk, the codecs, the voice, where videos go, the isolation of child processes."""
     return [
         Finding("python", sys.version_info >= (3, 11), sys.version.split()[0]),
         Finding(
             "ffmpeg", None if _ffmpeg() < (8, 1) else True, f"libraries {_dotted(_ffmpeg())} in PyAV {av.__version__}"
         ),
+        *([_tried("shared", lambda: _shared(settings.shared, sharing))] if sharing else []),
         _tried("encoder", lambda: _encoder(workshop)),
         _tried("voice", lambda: _voice(workshop)),
         _tried("videos go", lambda: _place(settings.destination, place)),
@@ -89,6 +93,11 @@ def _voice(workshop: Workshop) -> str:
 def _place(name: str, place: Destination) -> str:
     place.check()
     return f"to {name}"
+
+
+def _shared(place: str, sharing: Sharing) -> str:
+    sharing.check()
+    return f"machines can share {place}: it can be read and written, and heeds conditions"
 
 
 def _disk(folder: Path) -> Finding:

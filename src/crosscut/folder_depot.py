@@ -28,13 +28,15 @@ STEP_SECONDS = 86_400.0
 
 class FolderDepot:
     def __init__(self, root: Path) -> None:
-        """`root` is never made: where it is missing, what should be mounted there is not."""
+        """`root` is made only right below a mount point: where else it is missing, a volume may be."""
         self._root = root
 
     def check(self) -> None:
         name = f"{STEPS}/check-{secrets.token_hex(8)}"
         try:
             with self._errors():
+                if self._root.parent.is_mount():
+                    self._root.mkdir(exist_ok=True)
                 (self._root / STEPS).mkdir(exist_ok=True)
                 self._sweep()
             first = self.write(name, b"first")

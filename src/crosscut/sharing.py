@@ -78,6 +78,14 @@ class Sharing:
         """Raises StorageError where the depot cannot be used as it is."""
         self._depot.check()
 
+    def trouble(self) -> str | None:
+        """A sentence while the depot cannot be had."""
+        try:
+            self._depot.size(MARK)
+        except StorageError as error:
+            return error.public
+        return None
+
     def mark(self, cluster: str) -> None:
         """Note which cluster it is of now."""
         self._depot.write(MARK, cluster.encode(), self._depot.read(MARK))

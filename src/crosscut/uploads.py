@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,8 @@ PREFIX = "source:"
 class Uploads:
     """Thread-safe. `folder` holds a hard link to each upload: what is linked is not evicted from the artifacts.
 
-    Where machines share, uploads are there, and nothing is linked here.
+    Where machines share, uploads are there, and nothing is linked here. Files and rows change together: in one
+    transaction, in which nobody else has that upload.
     """
 
     def __init__(
@@ -42,8 +42,6 @@ class Uploads:
         self._store = store
         self._most_bytes = most_bytes
         self._sharing = sharing
-        self._lock = threading.Lock()
-        """Over `folder` and its rows together; nobody else has them."""
         with storage_errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in folder.iterdir() if sharing else ():
@@ -63,24 +61,10 @@ class Uploads:
 
     def keep(self, owner: str, name: str, sha256: str, size: int) -> None:
         """Note whose it is, and hold on to it."""
-        if self._sharing is not None:
-            self._keep_shared(self._sharing, owner, name, sha256, size)
-            return
-        blob, mine = self._artifacts.blob(sha256, ""), self._folder / sha256
-        with self._lock:
-            with storage_errors():
-                if not (mine.exists() and mine.samefile(blob)):
-                    mine.unlink(missing_ok=True)
-                    link(blob, mine)
-            self._store.read(lambda db: access.add_upload(db, owner, sha256, name, size, self._store.clock()))
 
-    def _keep_shared(self, sharing: Sharing, owner: str, name: str, sha256: str, size: int) -> None:
         def note(db: Any) -> None:
             access.hold_upload(db, sha256)
-            if not sharing.has_upload(sha256, size):
-                raise StorageError(
-                    "this file was removed at the same moment: send it again", code="removed", retryable=True
-                )
+            self._hold(sha256, size)
             access.add_upload(db, owner, sha256, name, size, self._store.clock())
 
         self._store.read(note)
@@ -89,22 +73,35 @@ class Uploads:
         """Forget whose it is, and let go of it with its last owner; NotFoundError where it is none of that owner."""
         upload = _digest(source)
 
-        def forget(db: Any) -> bool:
-            """Whether it was the last owner's."""
+        def forget(db: Any) -> None:
             access.hold_upload(db, upload)
             if not access.remove_upload(db, owner, upload):
                 raise NotFoundError(
                     "there is no such upload of yours: use the id that POST /sources answered", code="no_such_source"
                 )
-            last = not access.uploaded(db, None, [upload])
-            if last and self._sharing:
-                self._sharing.remove_upload(upload)
-            return last
+            if not access.uploaded(db, None, [upload]):
+                self._let_go(upload)
 
-        with self._lock:
-            if self._store.read(forget):
-                with storage_errors():
-                    (self._folder / upload).unlink(missing_ok=True)
+        self._store.read(forget)
+
+    def _hold(self, sha256: str, size: int) -> None:
+        if self._sharing is not None:
+            if not self._sharing.has_upload(sha256, size):
+                raise StorageError(
+                    "this file was removed at the same moment: send it again", code="removed", retryable=True
+                )
+            return
+        blob, mine = self._artifacts.blob(sha256, ""), self._folder / sha256
+        with storage_errors():
+            if not (mine.exists() and mine.samefile(blob)):
+                mine.unlink(missing_ok=True)
+                link(blob, mine)
+
+    def _let_go(self, upload: str) -> None:
+        if self._sharing is not None:
+            self._sharing.remove_upload(upload)
+        with storage_errors():
+            (self._folder / upload).unlink(missing_ok=True)
 
     @property
     def artifacts(self) -> Artifacts:
