@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cluster_play import clustered
 from crosscut.errors import RequestError, StorageError
 from crosscut.store import Options
 from engine_play import SOUND, Fault, Place, body, by_upload, check_like_undisturbed, running, until
 
 SMALL = body(2, 2, **SOUND)
+WIDE = body(3, 3, **SOUND)
 
 
 def small(**more):
@@ -26,6 +28,39 @@ def test_what_cannot_be_shared_is_told_at_the_start(place, shared, error):
     where = shared if shared == "drive:" else str(place.root / shared)
     with pytest.raises(error, match="CROSSCUT_SHARED"), running(place, shared=where):
         pass
+
+
+@pytest.mark.parametrize("broker", ["redis"])
+def test_workers_with_folders_of_their_own_make_a_job_together(tmp_path, broker):
+    """`crosscut worker`s and a server over PostgreSQL; what they share is a folder."""
+    folders = [tmp_path / f"machine-{name}" for name in ("net", "one", "two")]
+    with clustered(tmp_path, broker, batch=1, shared=str(tmp_path / "shared")) as cluster:
+        cluster.place.shared.mkdir()
+        lanes = zip(("network", "processor", "processor"), folders, strict=True)
+        with cluster.serving() as engine:
+            workers = [cluster.work(lane, at_once=1, data_dir=str(folder)) for lane, folder in lanes]
+            cluster.ready(engine, 3)
+            job = engine.submit(by_upload(cluster.place, WIDE, engine.upload))
+            status = engine.ended(job)
+            assert (status["succeeded"], status["failed"], status["clips_encoded"]) == (9, 0, 6)
+            (name,) = [name for name in cluster.place.files("task") if name.startswith("1_")]
+            assert engine.machine.service.playable(job, None, 1).file.sha256() == cluster.place.files("task")[name]
+            assert [worker.stop() for worker in workers] == [0, 0, 0]
+        delivered = [event["worker"].partition("/")[0] for event in cluster.log() if event.get("stage") == "deliver"]
+        assert len(set(delivered)) == 2, "both made videos"
+        check_agreement(cluster.place)
+        check_like_undisturbed(cluster.place, WIDE, uploaded=True)
+
+
+def test_a_worker_that_shares_something_else_is_refused(tmp_path):
+    with clustered(tmp_path, shared=str(tmp_path / "shared")) as cluster:
+        cluster.place.shared.mkdir()
+        (tmp_path / "other").mkdir()
+        with cluster.serving():
+            for settings in ({"shared": str(tmp_path / "other")}, {"shared": ""}):
+                worker = cluster.work("processor", data_dir=str(tmp_path / "machine-x"), **settings)
+                assert worker.process.wait(60)
+    assert (tmp_path / "worker.log").read_text().count("CROSSCUT_SHARED") >= 2
 
 
 def unhurried(**more):
