@@ -28,17 +28,17 @@ RUN python3 -m venv /opt/flower \
  && /opt/flower/bin/python -m pip uninstall --yes setuptools pip
 
 FROM python AS flower
-RUN useradd --system --uid 10001 --no-create-home crosscut
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin crosscut
 COPY --from=build-flower /opt/flower /opt/flower
 USER crosscut
 EXPOSE 5555
 ENTRYPOINT ["/opt/flower/bin/celery", "flower", "--port=5555"]
 
 FROM python AS crosscut
-# Named volumes take over the owner of the folders they are mounted on.
-RUN useradd --system --uid 10001 --home-dir /data --no-create-home crosscut \
+# A new named volume takes over what is in the folder it is mounted on, and its owner.
+RUN useradd --uid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin crosscut \
  && install --directory --owner=crosscut --group=crosscut --mode=0700 /data \
- && install --directory --owner=crosscut --group=crosscut /shared /videos
+ && install --directory --owner=crosscut --group=crosscut /shared /shared/pieces /videos
 COPY --from=build /opt/crosscut /opt/crosscut
 ENV PATH=/opt/crosscut/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -21,6 +22,7 @@ from crosscut.client import running
 from crosscut.errors import ServerError, StorageError
 from crosscut.serving import _announced, _name_of
 from crosscut.settings import Settings
+from crosscut.store import Store
 from serving import PATIENCE_SECONDS, eventually, serving
 
 POSTGRES = os.environ.get("CROSSCUT_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
@@ -140,3 +142,58 @@ def test_what_a_cluster_lacks_is_said_before_anything_starts():
     assert "set CROSSCUT_BROKER_URL" in told()
     assert "set CROSSCUT_DATABASE_URL" in told(broker_url="redis://127.0.0.1")
     assert "set CROSSCUT_DATABASE_URL" in told(broker_url="redis://127.0.0.1", database_url="sqlite:///x")
+
+
+def test_health_of_a_server_is_what_it_says_of_itself(tmp_path):
+    with serving(tmp_path) as server:
+        assert server.command("health") == "ok\n"
+        (tmp_path / "data" / "server.json").unlink()
+        assert lacking(server, "health").startswith("no running crosscut was found")
+
+
+def test_health_of_a_server_with_keys_needs_none(tmp_path):
+    environment = {**os.environ, "CROSSCUT_DATA_DIR": str(tmp_path / "data")}
+    create = [sys.executable, "-m", "crosscut", "keys", "create", "--owner", "ann"]
+    subprocess.run(create, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    with serving(tmp_path, host="0.0.0.0", auth="on") as server:
+        assert httpx2.get(f"{server.url}/readyz").status_code == 401
+        assert server.command("health") == "ok\n"
+
+
+def lacking(server, *arguments):
+    """What a health check says that fails."""
+    call = [sys.executable, "-m", "crosscut", *arguments]
+    done = subprocess.run(
+        call, cwd=server.folder, env=server.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    return done.stdout
+
+
+def test_health_of_workers_is_what_the_database_has_heard_of_this_machine():
+    engine = create_engine(POSTGRES, connect_args={"connect_timeout": 2})
+    schema = f"t{uuid.uuid4().hex}"
+    try:
+        with engine.begin() as db:
+            db.execute(text(f"CREATE SCHEMA {schema}"))
+    except OperationalError:
+        pytest.skip("no PostgreSQL at CROSSCUT_TEST_POSTGRES")
+    url = f"{POSTGRES}?options=-csearch_path%3D{schema}"
+    settings = Settings(_env_file=None, engine="celery", database_url=url, broker_url="redis://127.0.0.1:9/0")
+    here, store = f"processor-1@{socket.gethostname()}", Store(url)
+    try:
+        store.report("processor-1@elsewhere", "processor", 2, 0, None)
+        assert cluster.ailments(settings) == ["no worker of this machine was heard in the last seconds"]
+        store.report(here, "processor", 0, 0, None)
+        assert cluster.ailments(settings) == ["the worker of the processor lane is not ready"]
+        store.report(here, "processor", 2, 0, "the disk is full")
+        assert cluster.ailments(settings) == ["the disk is full"]
+        store.report(here, "processor", 2, 1, None)
+        assert cluster.ailments(settings) == []
+        store.leave(here)
+        assert len(cluster.ailments(settings)) == 1
+    finally:
+        store.close()
+        with engine.begin() as db:
+            db.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+        engine.dispose()
