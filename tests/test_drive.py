@@ -27,8 +27,9 @@ from crosscut.destinations import EVERYONE
 from crosscut.destinations.drive import DriveDestination
 from crosscut.destinations.drive_account import Account, short
 from crosscut.destinations.drive_auth import CONSENT_NOTE
-from crosscut.destinations.drive_client import quoted
+from crosscut.destinations.drive_client import Found, quoted
 from crosscut.destinations.drive_folders import is_drive, named, parent_of
+from crosscut.destinations.drive_listing import KEPT_SECONDS, Listing
 from crosscut.destinations.drive_pace import UPLOADS
 from crosscut.errors import CrosscutError, DeliverError, RequestError
 from crosscut.files import FileNotes
@@ -453,6 +454,42 @@ class TestWhatIsThere:
             assert not delivery.holds("0.mp4", 1)
             assert not delivery.holds("9.mp4")
         assert len(emulator.seen) - asked == 4  # the folder, and three pages
+
+    def test_a_folder_is_listed_once_for_many_batches(self, opened, emulator):
+        names = [f"{number}.mp4" for number in range(60)]
+        writer = DriveDestination("drive:", opened())
+        with writer.open("task") as delivery:
+            for name in names:
+                delivery.put(name, virtual(b"x"))
+        emulator.page = 10
+        destination = DriveDestination("drive:", opened())  # as another process
+        asked, listed = len(emulator.seen), emulator.count("GET", "/drive/v3/files?")
+        for batch in range(12):
+            with destination.open("task") as delivery:
+                assert all(delivery.holds(name, 1) for name in names[5 * batch : 5 * batch + 5])
+                delivery.put("one more.mp4", virtual(bytes(batch)))
+                assert delivery.holds("one more.mp4", batch)
+        assert emulator.count("GET", "/drive/v3/files?") - listed == 6
+        with destination.open("task") as delivery:
+            delivery.remove("0.mp4")
+            assert not delivery.holds("0.mp4")
+        assert emulator.count("GET", "/drive/v3/files?") - listed == 6
+        assert len(emulator.seen) - asked < 70
+
+    def test_what_somebody_took_away_is_missed_after_a_while(self):
+        now, asked = [0.0], []
+        listing = Listing(lambda: now[0])
+
+        def ask():
+            asked.append(now[0])
+            return [Found("id", "1.mp4", size=len(asked))]
+
+        assert listing.find("id", ask) == ("1.mp4", 1)
+        now[0] = KEPT_SECONDS
+        assert listing.find("id", ask) == ("1.mp4", 1)
+        now[0] = KEPT_SECONDS + 1
+        assert listing.find("id", ask) == ("1.mp4", 2)
+        assert asked == [0.0, KEPT_SECONDS + 1]
 
     def test_a_listing_that_comes_late_hides_nothing(self, destination, emulator):
         emulator.lag = 60.0

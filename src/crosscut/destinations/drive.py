@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import mimetypes
 import tempfile
-import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -112,31 +111,31 @@ class DriveDelivery:
         self._notes = account.shared.notes
         self._shelf = shelf
         self._check = check
-        self._lock = threading.Lock()
-        self._listed: dict[str, tuple[str, int | None]] | None = None
+        self._listing = account.listings.of(shelf.id)
 
     def holds(self, name: str, size: int | None = None) -> bool:
-        """From one listing; what it lacks is asked for by itself, as a listing may come late."""
+        """From a listing that all deliveries of this process share; what it lacks is asked for by itself.
+
+        A listing may come late.
+        """
         file_id = self._notes.get(file_key(self._shelf.id, name))
         if file_id is None:
             return False
         with self._client.wire.watched(self._check):
-            there = self._list().get(file_id)
+            there = self._listing.find(file_id, self._list)
             if there is None:
                 found = self._client.find(file_id)
                 if found is None or not found.lies_in(self._shelf.id):
                     return False
                 there = found.name, found.size
-                self._list()[file_id] = there
+                self._listing.note(file_id, *there)
         return there[0] == name and size in (None, there[1])
 
     def put(self, name: str, file: VirtualFile) -> Delivered:
         """Goes on where an earlier try of whatever process broke off. The file is read once, while it is sent."""
         with self._writing(name):
             found, sha256, retries = self._uploaded(name, file)
-        with self._lock:
-            if self._listed is not None:
-                self._listed[found.id] = name, len(file)
+        self._listing.note(found.id, name, len(file))
         link = found.link or f"https://drive.google.com/file/d/{found.id}/view"
         return Delivered(link, len(file), sha256, retries=retries, link=link, sent=len(file))
 
@@ -153,19 +152,13 @@ class DriveDelivery:
                 return
             self._client.trash(file_id)
             self._notes.forget(key)
-        with self._lock:
-            if self._listed is not None:
-                self._listed.pop(file_id, None)
+        self._listing.forget(file_id)
 
     def sweep(self) -> None:
         """Nothing to do: an upload that was broken off is not in the folder, and Google forgets it within a week."""
 
-    def _list(self) -> dict[str, tuple[str, int | None]]:
-        with self._lock:
-            if self._listed is None:
-                files = self._client.list(inside(self._shelf.id), self._shelf.drive)
-                self._listed = {file.id: (file.name, file.size) for file in files}
-            return self._listed
+    def _list(self) -> Iterable[Found]:
+        return self._client.list(inside(self._shelf.id), self._shelf.drive)
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:

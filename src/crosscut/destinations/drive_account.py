@@ -12,6 +12,7 @@ from crosscut.artifacts import storage_errors
 from crosscut.commons import Shared
 from crosscut.destinations.drive_auth import Urls, identity
 from crosscut.destinations.drive_client import DriveClient
+from crosscut.destinations.drive_listing import Listings
 from crosscut.destinations.drive_pace import Pace
 from crosscut.destinations.drive_upload import CHUNK
 from crosscut.destinations.drive_wire import Wire
@@ -57,6 +58,7 @@ class Account:
         self.folder = folder
         self.chunk = chunk
         self.shared = shared or Shared(HashedNotes(folder / "notes"), FileHolds(folder))
+        self.listings = Listings()
         self._lock = threading.Lock()
         self._client: DriveClient | None = None
 
