@@ -5,14 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
 
 from crosscut.errors import StorageError
+from crosscut.store import Store
 from crosscut.store import database as module
 from crosscut.store.database import Database
 from crosscut.store.turns import Turns
+from store_play import Play, body, submission
 
 SECRET = "https://hooks.example/canary-in-the-address"
 
@@ -30,6 +33,36 @@ def test_a_state_of_newer_code_is_left_alone(sqlite):
     with pytest.raises(StorageError, match="newer crosscut: update crosscut") as caught:
         Database(sqlite)
     assert caught.value.code == "newer_state"
+
+
+def test_several_that_start_together_make_the_tables_once(postgres):
+    begun = threading.Barrier(6)
+
+    def start():
+        begun.wait()
+        return Database(postgres)
+
+    with ThreadPoolExecutor(6) as pool:
+        databases = [each.result() for each in [pool.submit(start) for _ in range(6)]]
+    with databases[0].begin() as db:
+        assert db.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+    for database in databases:
+        database.close()
+
+
+def test_code_of_before_goes_on_and_starts_with_tables_of_newer_code(postgres):
+    before = Store(postgres, newer=True)
+    with before.database.begin() as db:
+        db.execute(text("ALTER TABLE jobs ADD COLUMN invented_later TEXT"))
+        db.execute(text("UPDATE alembic_version SET version_num = '0099'"))
+    started = Store(postgres, newer=True)
+    for store in (before, started):
+        store.submit(submission(body(1, 1)))
+    Play(started).run()
+    with before.database.begin() as db:
+        assert db.scalars(text("SELECT state FROM jobs")).all() == ["done", "done"]
+    for store in (before, started):
+        store.close()
 
 
 def test_a_busy_database_is_worth_another_try(sqlite, monkeypatch):
