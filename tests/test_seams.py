@@ -34,6 +34,7 @@ def body(folder: Path, name: str, sound: Signal) -> list[Path]:
         levels=level.arguments(),
         samples=(-(-sound.shape[1] // AAC_FRAME) + QUIET) * AAC_FRAME,
         fade_out=0,
+        first=0.0,
         target=None,
         near=0.05,
         peak=-1.6,
