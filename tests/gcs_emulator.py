@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, reduce
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from operator import xor
 from typing import TYPE_CHECKING, Any, Self
@@ -90,18 +90,22 @@ def joined_crc32c(first: int, second: int, length: int) -> int:
 
     As zlib's `crc32_combine`: a byte of zeros is a linear map of the 32 bits, and so is any number of them.
     """
-    zeros = [CRC32C_POLYNOMIAL, *(1 << bit for bit in range(31))]  # one bit of zero
-    for _ in range(3):
-        zeros = [_times(zeros, row) for row in zeros]
-    while length:
-        if length & 1:
-            first = _times(zeros, first)
-        zeros = [_times(zeros, row) for row in zeros]
-        length >>= 1
+    for power in range(length.bit_length()):
+        if length >> power & 1:
+            first = _times(_zeros(power + 3), first)
     return first ^ second
 
 
-def _times(matrix: list[int], vector: int) -> int:
+@cache
+def _zeros(power: int) -> tuple[int, ...]:
+    """What two to that power bits of zero do to a checksum, by its bits."""
+    if power == 0:
+        return CRC32C_POLYNOMIAL, *(1 << bit for bit in range(31))
+    half = _zeros(power - 1)
+    return tuple(_times(half, row) for row in half)
+
+
+def _times(matrix: tuple[int, ...], vector: int) -> int:
     return reduce(xor, (row for bit, row in enumerate(matrix) if vector >> bit & 1), 0)
 
 
