@@ -103,7 +103,9 @@ class HoldsContract:
         thread = threading.Thread(target=holds.lock("locks/a").release)
         thread.start()
         thread.join()
-        holds.lock("locks/a").release()
+        again = holds.lock("locks/a")
+        assert again is not None
+        again.release()
 
     def test_only_so_many_have_slots_and_those_above_a_lowered_limit_count(self, opened: Callable[[], Shared]) -> None:
         one, other = opened().holds, opened().holds
