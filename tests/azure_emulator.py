@@ -99,11 +99,7 @@ class Emulator(Emulating):
     def fault(self, operation: str) -> str:
         with self.lock:
             self.requests[operation] += 1
-            for index, (when, fault) in enumerate(self.script):
-                if when == operation:
-                    del self.script[index]
-                    return fault
-            return self.chance.choice(self.kinds) if self.rate and self.chance.random() < self.rate else ""
+            return self.due(operation)
 
 
 class _Handler(BaseHTTPRequestHandler):

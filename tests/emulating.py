@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
 
@@ -24,6 +25,18 @@ class Emulating:
     """Serves from `serve` to the end of the block; `complaints` are of what no client of ours may send."""
 
     complaints: list[str]
+    script: list[tuple[str, str]]
+    rate: float
+    kinds: tuple[str, ...]
+    chance: random.Random
+
+    def due(self, operation: str) -> str:
+        """The fault it is to meet: the first that `script` has for it (`*`: for any), else one of `kinds` at `rate`."""
+        for index, (when, fault) in enumerate(self.script):
+            if when in (operation, "*"):
+                del self.script[index]
+                return fault
+        return self.chance.choice(self.kinds) if self.rate and self.chance.random() < self.rate else ""
 
     def serve(self, handler: type[BaseHTTPRequestHandler]) -> None:
         self.lock = threading.RLock()

@@ -39,11 +39,7 @@ class Proxy(Emulating):
     def fault(self, method: str) -> str:
         with self.lock:
             self.requests[method] += 1
-            for index, (when, fault) in enumerate(self.script):
-                if when in (method, "*"):
-                    del self.script[index]
-                    return fault
-            return self.chance.choice(self.kinds) if self.rate and self.chance.random() < self.rate else ""
+            return self.due(method)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,14 +11,13 @@ import hashlib
 import json
 import random
 import re
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache, reduce
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from operator import xor
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -27,6 +26,8 @@ import google_crc32c
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from emulating import Emulating, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +117,7 @@ class RefusedError(Exception):
 
 
 @dataclass
-class Emulator:
+class Emulator(Emulating):
     """`keep` the bytes of objects; without, their sizes and MD5s alone. `page` names are in one answer of a list."""
 
     buckets: frozenset[str] = frozenset({"bucket"})
@@ -140,29 +141,10 @@ class Emulator:
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.lock = threading.RLock()
-        self.closing = threading.Event()
         self.generation = 0
         self.chance = random.Random(self.seed)
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.server = _Server(("127.0.0.1", 0), _Handler)
-        self.server.emulator = self
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.closing.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-        assert kind is not None or not self.complaints, self.complaints
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
+        self.serve(_Handler)
 
     @property
     def service_account(self) -> str:
@@ -185,16 +167,10 @@ class Emulator:
     def fault(self, operation: str) -> str:
         with self.lock:
             self.requests[operation] += 1
-            for index, (when, fault) in enumerate(self.script):
-                if when == operation:
-                    del self.script[index]
-                    self.faults[fault] += 1
-                    return fault
-            if self.rate and self.chance.random() < self.rate:
-                fault = self.chance.choice(self.kinds)
+            fault = self.due(operation)
+            if fault:
                 self.faults[fault] += 1
-                return fault
-        return ""
+        return fault
 
     def store(self, place: tuple[str, str], body: Body, etag: str, headers: dict[str, str]) -> Stored:
         with self.lock:
@@ -203,17 +179,8 @@ class Emulator:
         return stored
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    emulator: Emulator
-
-    def handle_error(self, *_: Any) -> None:
-        """A client that hangs up is what some tests are about."""
-
-
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: Server
     met = ""
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -223,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_any(self) -> None:
-        self.emulator = self.server.emulator
+        self.emulator: Emulator = self.server.emulator
         url = urlsplit(self.path)
         self.query = dict(parse_qsl(url.query, keep_blank_values=True))
         bucket, _, key = url.path.removeprefix("/").partition("/")
