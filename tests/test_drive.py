@@ -11,11 +11,14 @@ import os
 import random
 import re
 import signal
+import socket
+import ssl
 import threading
 import time
 import traceback
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -31,6 +34,8 @@ from crosscut.destinations.drive_client import Found, quoted
 from crosscut.destinations.drive_folders import is_drive, named, parent_of
 from crosscut.destinations.drive_listing import KEPT_SECONDS, Listing
 from crosscut.destinations.drive_pace import UPLOADS
+from crosscut.destinations.drive_upload import SMALL
+from crosscut.destinations.drive_wire import SLICE, Line
 from crosscut.errors import CrosscutError, DeliverError, RequestError
 from crosscut.files import FileNotes
 from crosscut.virtual import Extent, VirtualFile
@@ -309,6 +314,15 @@ class TestCrashes:
         assert there(emulator) == {"1.mp4": MEGABYTE}
         assert emulator.count("POST", "/upload") == 1
         assert emulator.received() == len(MEGABYTE), "bytes were sent again"
+
+    def test_a_small_file_is_sent_again_and_is_not_there_twice(self, opened, emulator, tmp_path):
+        emulator.faults = [Fault("quota", content_range="bytes 0-")]
+        refused(DriveDestination("drive:", opened(chunk=SMALL * 8 * STEP)))
+        put(DriveDestination("drive:", opened(chunk=SMALL * 8 * STEP)))
+        assert there(emulator) == {"1.mp4": MEGABYTE}
+        assert len({session.node.id for session in emulator.sessions.values()}) == 1
+        assert emulator.count("POST", "/upload") == 2
+        assert not [path for path in tmp_path.rglob("*") if path.name.startswith("session")]
 
     def test_other_bytes_do_not_go_on_with_what_was_begun(self, opened, emulator):
         emulator.faults = [Fault("quota", content_range=SECOND_CHUNK)]
@@ -779,6 +793,32 @@ class TestCancelling:
             finally:
                 emulator.closing.set()
         assert [other.exception() for other in others] == [None] * UPLOADS
+
+
+def test_what_is_written_over_tls_is_whole_however_slowly_it_is_read():
+    """A write that timed out in the middle of a record has to go on with the very same bytes."""
+    ends = socket.socketpair()
+    contexts = [ssl.SSLContext(kind) for kind in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)]
+    for context in contexts:
+        # Without certificates.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_ciphers("aNULL:@SECLEVEL=0")
+    data = random.Random(3).randbytes(5 * SLICE + 17)
+
+    def read():
+        got = bytearray()
+        with contexts[0].wrap_socket(ends[0], server_side=True) as peer:
+            while len(got) < len(data):
+                time.sleep(0.7 if len(got) < 3 << 14 else 0)
+                got += peer.recv(1 << 14)
+        return bytes(got)
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        with contexts[1].wrap_socket(ends[1]) as line:
+            Line(SimpleNamespace(get_extra_info=lambda _: line), lambda: None).write(data, timeout=10)
+            assert reading.result() == data
 
 
 def test_memory_does_not_grow_with_the_file(destination, emulator, tmp_path, opened):

@@ -21,7 +21,9 @@ SOONEST_SECONDS = 0.05
 
 
 class Notes(Protocol):
-    """Text by key. Some of it is secret: it is shown and logged nowhere. What is written outlives a loss of power.
+    """Text by key. Some of it is secret: it is shown and logged nowhere.
+
+    What is written outlives a loss of power, but what is put for the `moment`; what is forgotten may come back by one.
 
     Keys are as long as they like; a text has no U+0000.
     """
@@ -41,7 +43,9 @@ class Notes(Protocol):
         """
         ...
 
-    def put(self, key: str, value: str) -> None: ...
+    def put(self, key: str, value: str, *, moment: bool = False) -> None:
+        """`moment`: it only saves work, so nobody waits until a disk has it; a key that is not put once."""
+        ...
 
     def forget(self, key: str) -> None: ...
 
@@ -151,8 +155,8 @@ class Inherited:
         self.get(key)
         return self.notes.put_once(key, value, instead_of)
 
-    def put(self, key: str, value: str) -> None:
-        self.notes.put(key, value)
+    def put(self, key: str, value: str, *, moment: bool = False) -> None:
+        self.notes.put(key, value, moment=moment)
 
     def forget(self, key: str) -> None:
         self.before.forget(key)

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,32 +46,43 @@ class FileNotes:
             return self._path(key).exists()
 
     def put_once(self, key: str, value: str, instead_of: str | None = None) -> str:
-        with self._locked(key) as path:
-            known = self.get(key)
-            if known is not None and known != instead_of:
-                return known
-            replace_whole(path, value.encode())
-            return value
+        known = self.get(key)
+        if known is not None and known != instead_of:
+            return known
+        # What takes its time is done before others have to wait.
+        with self._made(key) as path, _beside(path, value.encode()) as new:
+            with self._locked(path):
+                known = self.get(key)
+                if known is None or known == instead_of:
+                    new.replace(path)
+                    known = value
+            sync_folder(path.parent)
+        return known
 
-    def put(self, key: str, value: str) -> None:
-        with self._locked(key) as path:
-            replace_whole(path, value.encode())
+    def put(self, key: str, value: str, *, moment: bool = False) -> None:
+        with self._made(key) as path, _beside(path, value.encode(), lasting=not moment) as new:
+            with nullcontext() if moment else self._locked(path):
+                new.replace(path)
+            if not moment:
+                sync_folder(path.parent)
 
     def forget(self, key: str) -> None:
-        with self._locked(key) as path, suppress(FileNotFoundError):
-            path.unlink()
-            sync_folder(path.parent)
+        # As good as before or after whatever another does with the note at the same time: no lock.
+        with storage_errors(), suppress(FileNotFoundError):
+            self._path(key).unlink()
 
     def _path(self, key: str) -> Path:
         return self.folder / key
 
     @contextmanager
-    def _locked(self, key: str) -> Iterator[Path]:
+    def _made(self, key: str) -> Iterator[Path]:
         path = self._path(key)
         with storage_errors():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with FileLock(path.parent / "lock", poll_interval=POLL_SECONDS, fallback_to_soft=False):
-                yield path
+            yield path
+
+    def _locked(self, path: Path) -> FileLock:
+        return FileLock(path.parent / "lock", poll_interval=POLL_SECONDS, fallback_to_soft=False)
 
 
 class HashedNotes(FileNotes):
@@ -109,7 +120,10 @@ class FileHolds:
         with storage_errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(folder / "gate.lock", poll_interval=POLL_SECONDS, fallback_to_soft=False):
-                for number in range(max(most, _made(folder))):
+                slots = max(most, _made(folder))
+                for number in range(slots):
+                    if free is not None and held + slots - number < most:
+                        break  # however many of the rest are held
                     hold = _taken(folder / f"slot-{number:03}.lock")
                     if hold is None:
                         held += 1
@@ -150,20 +164,22 @@ def shared_in(folder: Path, clock: Callable[[], float] = time.time) -> Shared:
     return Shared(FileNotes(folder), FileHolds(folder), clock)
 
 
-def replace_whole(path: Path, data: bytes) -> None:
-    """Replace a file at once by one that its owner alone can read; it outlives a loss of power. Raises OSError."""
-    # mkstemp makes it with mode 0600.
+@contextmanager
+def _beside(path: Path, data: bytes, *, lasting: bool = True) -> Iterator[Path]:
+    """A new file in the same folder, which its owner alone can read; gone after the block where it was not moved.
+
+    It is `lasting` where its bytes outlive a loss of power. Raises OSError.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
+            if lasting:
+                os.fsync(file.fileno())
+        yield Path(name)
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

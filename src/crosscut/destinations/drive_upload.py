@@ -1,7 +1,8 @@
 """One file into Google Drive: the resumable protocol, with an answer to everything it may answer.
 
-A session's URL is noted before the first byte is sent, so that whoever comes after a crash asks how far it got and
-goes on from there. Google documents the protocol under "Upload file data"; a session lives for a week.
+The URL of a large file's session is noted before the first byte is sent, so that whoever comes after a crash asks how
+far it got and goes on from there; a small file is sent again, with the same id, which is as quick. Google documents the
+protocol under "Upload file data"; a session lives for a week.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ STEP = 256 * 1024
 """All requests but the last carry a multiple of so many bytes."""
 CHUNK = 256 * STEP
 """64 MiB: an answer from time to time, and seldom a wait for one; what was sent of a chunk that breaks off is kept."""
+SMALL = 8
+"""A small file is at most a chunk divided by this: to note its session takes longer than that saves."""
 
 
 class GoneError(Exception):
@@ -66,6 +69,8 @@ class Upload:
         self._target = target
         self._file = file
         self._chunk = chunk
+        self._lasts = len(file) * SMALL > chunk
+        """Whether another process may go on with the session."""
         self._tally = _Tally(file)
         self._patience = drive.patience()
         self._replacing = False
@@ -206,6 +211,8 @@ class Upload:
 
     def _noted(self) -> str | None:
         """The session that an earlier try at these very bytes has left."""
+        if not self._lasts:
+            return None
         try:
             noted = json.loads(self._notes.get(self._key) or "{}")
             same = noted["for"] == self._token()
@@ -214,14 +221,16 @@ class Upload:
             return None
 
     def _note(self, url: str) -> None:
-        self._notes.put(self._key, json.dumps({"for": self._token(), "url": url}))
+        if self._lasts:
+            self._notes.put(self._key, json.dumps({"for": self._token(), "url": url}), moment=True)
 
     def _token(self) -> str:
         return f"{self._target.id} {self._target.name} {len(self._file)} {self._file.digest()}"
 
     def _drop(self) -> None:
         self._url = self._kept = None
-        self._notes.forget(self._key)
+        if self._lasts:
+            self._notes.forget(self._key)
 
 
 def _kept(reply: Reply) -> int:

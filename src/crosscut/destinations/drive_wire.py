@@ -6,7 +6,6 @@ HTTP/1.1 alone: a body is sent faster over a connection of its own than in the f
 from __future__ import annotations
 
 import contextlib
-import select
 import threading
 import time
 import weakref
@@ -20,13 +19,14 @@ import httpx2
 from crosscut.guard import PATIENCE, TICK, Guard
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Iterable, Iterator
 
 TIMEOUT = httpx2.Timeout(60.0, connect=10.0, write=30.0)
 """Seconds; reading has the longest, as the answer to the last byte of a large file takes a while."""
-SLICE = 1 << 14
-"""Bytes written at a time: as many as a TLS record holds, and fewer than a socket that is ready has room for."""
+SLICE = 1 << 18
+"""Bytes written at a time; the slowest line takes so many within the time for writing, which begins anew then."""
 
 
 class Wire:
@@ -99,10 +99,12 @@ class _Dialler(Guard):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        return _Stream(super().connect_tcp(host, port, timeout, local_address, socket_options), self._look)
+        return Line(super().connect_tcp(host, port, timeout, local_address, socket_options), self._look)
 
 
-class _Stream(httpcore2.NetworkStream):
+class Line(httpcore2.NetworkStream):
+    """A connection that calls `look` while it writes."""
+
     def __init__(self, inner: httpcore2.NetworkStream, look: Callable[[], None]) -> None:
         self._inner = inner
         self._look = look
@@ -111,16 +113,21 @@ class _Stream(httpcore2.NetworkStream):
         return self._inner.read(max_bytes, timeout)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        ready = select.poll()
-        ready.register(self._inner.get_extra_info("socket"), select.POLLOUT)
-        for start in range(0, len(buffer), SLICE):
-            end = time.monotonic() + (timeout or PATIENCE)
+        line: socket.socket = self._inner.get_extra_info("socket")
+        line.settimeout(TICK)
+        rest, end = memoryview(buffer), time.monotonic() + (timeout or PATIENCE)
+        while rest:
             self._look()
-            while not ready.poll(TICK * 1000):
-                self._look()
+            try:
+                # TLS goes on with what it has begun, as it is given the same bytes again after a timeout.
+                sent = line.send(rest[:SLICE])
+            except TimeoutError:
                 if time.monotonic() >= end:
-                    raise httpcore2.WriteTimeout("the other side does not take anything")
-            self._inner.write(buffer[start : start + SLICE], timeout)
+                    raise httpcore2.WriteTimeout("the other side does not take anything") from None
+            except OSError as error:
+                raise httpcore2.WriteError(str(error)) from error
+            else:
+                rest, end = rest[sent:], time.monotonic() + (timeout or PATIENCE)
 
     def close(self) -> None:
         self._inner.close()
@@ -128,7 +135,7 @@ class _Stream(httpcore2.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._look)
+        return Line(self._inner.start_tls(ssl_context, server_hostname, timeout), self._look)
 
     def get_extra_info(self, info: str) -> object:
         return self._inner.get_extra_info(info)

@@ -163,9 +163,7 @@ class ObjectStoreDelivery:
     def put(self, name: str, file: VirtualFile) -> Delivered:
         size = len(file)
         if size <= PART:
-            data = file.read_range(0, size)
-            sha256 = hashlib.sha256(data).hexdigest()
-            self._put_whole(name, data, sha256)
+            sha256 = self._put_whole(name, file.blocks())
         else:
             sha256 = file.sha256()
             part = max(PART, -(-size // MOST_PARTS))
@@ -178,7 +176,7 @@ class ObjectStoreDelivery:
         first, second = next(blocks, b""), next(blocks, None)
         size = len(first)
         if second is None:
-            self._put_whole(name, first, hashlib.sha256(first).hexdigest())
+            self._put_whole(name, [first])
         else:
             sizes: list[int] = []
             self._put_parts(name, _counted(chain((first, second), blocks), sizes), PART, {})
@@ -235,18 +233,30 @@ class ObjectStoreDelivery:
                 self.discard([entry["path"].removeprefix(f"{self._folder}/") for entry in page])
         self._listing = _Listing(self._store, self._folder)
 
-    def _put_whole(self, name: str, data: bytes, sha256: str) -> None:
+    def _put_whole(self, name: str, blocks: Iterable[bytes]) -> str:
+        """In one request. Returns the SHA-256, of each block while it is in the processor's cache."""
+        digest, data = hashlib.sha256(), []
+        for block in blocks:
+            digest.update(block)
+            data.append(block)
+        sha256 = digest.hexdigest()
         with refusals(self._bucket):
             attributes = _attributes(name, sha256=sha256)
             answer = waited(
                 lambda: obstore.put_async(
-                    self._store, self.key(name), data, attributes=attributes, use_multipart=False
+                    # As a list: joining them would copy every byte once more.
+                    self._store,
+                    self.key(name),
+                    data,
+                    attributes=attributes,
+                    use_multipart=False,
                 ),
                 self._check,
             )
         self._verify(answer["e_tag"], data)
+        return sha256
 
-    def _verify(self, tag: str | None, data: bytes) -> None:
+    def _verify(self, tag: str | None, data: Iterable[bytes]) -> None:
         """Compare the MD5 that GCS answers (Cloud Storage, "Hashes and ETags") with that of what was sent, once.
 
         What changes bytes on the way, such as a proxy, changes those of the first file too; chance is up to TLS. Every
@@ -255,7 +265,10 @@ class ObjectStoreDelivery:
         tag = (tag or "").strip('"')
         if self._bucket.scheme != "gs" or self._verified or not MD5.fullmatch(tag):
             return
-        if hashlib.md5(data, usedforsecurity=False).hexdigest() != tag:
+        digest = hashlib.md5(usedforsecurity=False)
+        for block in data:
+            digest.update(block)
+        if digest.hexdigest() != tag:
             sentence = f"{self._bucket} has stored other bytes than it was sent: run the same command again"
             raise DeliverError(sentence, code="damaged_upload", retryable=True)
         self._verified = True

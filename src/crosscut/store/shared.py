@@ -63,7 +63,8 @@ class StoredNotes:
             if found is not None:  # else another has forgotten it between
                 return found
 
-    def put(self, key: str, value: str) -> None:
+    def put(self, key: str, value: str, *, moment: bool = False) -> None:
+        del moment  # every row lasts
         with self._database.begin() as db:
             insert_or_replace(db, notes, [{"key": self._hash(key), "value": value}], ["key"])
 
