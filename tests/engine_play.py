@@ -153,6 +153,15 @@ def provide(place: Place, document: Mapping[str, Any]) -> None:
             (place.root / name).write_bytes(source(name))
 
 
+def fill(folder: Path) -> Path:
+    """Take all the room there is; the file that does."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return ballast
+
+
 # Faults on order
 
 

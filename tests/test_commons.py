@@ -20,7 +20,9 @@ from contracts.commons import HoldsContract, HoldsOfManyContract, NotesContract,
 from crosscut.commons import Inherited
 from crosscut.errors import StorageError
 from crosscut.files import FileNotes, shared_in
+from crosscut.store.clock import now
 from crosscut.store.database import Database
+from crosscut.store.holds import MARGIN
 from crosscut.store.schema import holds
 from crosscut.store.shared import StoredCounts, _wait, commons_of, shared_by
 
@@ -121,6 +123,25 @@ class TestStoredHolds(Postgres, HoldsOfManyContract):
         assert one.lock("a") is None, "who lost it gives nothing back that is another's"
         taken.release()
         one.lock("a").release()
+
+    def test_a_hold_that_is_about_to_end_is_left_to_end(self, database, opened, two):
+        """Somebody may be taking it at that very moment."""
+        one, other = two[0], opened().holds
+        hold = one.lock("a")
+        margin = self.lease * MARGIN
+        soon = update(holds).values(until=now() + margin * 0.9)
+        with database.begin() as db:
+            db.execute(soon)
+        end = time.monotonic() + self.lease
+        while time.monotonic() < end:  # which stays what it is where it was renewed nevertheless
+            with database.begin() as db:
+                db.execute(soon.where(holds.c.until < now() + margin))
+            time.sleep(margin / 10)
+        time.sleep(margin)
+        taken = other.lock("a")
+        assert taken is not None
+        taken.release()
+        hold.release()
 
     def test_connections_that_break_cost_no_hold(self, database, two):
         one, other = two

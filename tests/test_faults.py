@@ -52,6 +52,7 @@ from engine_play import (
     body,
     check_invariants,
     check_like_undisturbed,
+    fill,
     running,
     source,
     stat,
@@ -257,33 +258,6 @@ def test_row_11_no_acknowledged_commit_is_lost_by_a_kill(place):
     assert acknowledged <= kept
     assert len(kept) <= len(acknowledged) + 25
     assert [row[0] for row in place.rows("PRAGMA integrity_check")] == ["ok"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mounts disks of so many bytes."""
-    mounted = []
-
-    def mount(folder, size):
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-
-    yield mount
-    for folder in reversed(mounted):
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder):
-    """Take all the room there is; the file that does."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    return ballast
 
 
 @pytest.mark.parametrize("where", ["data", "out"])
