@@ -29,6 +29,7 @@ import redis
 from benchmarks.clips import make_clip
 from crosscut import cluster
 from crosscut.bootstrap import OpenCrew
+from crosscut.engine.carrier import queue_of
 from crosscut.settings import Settings
 from crosscut.units import Outcome, Output, Spent
 
@@ -175,36 +176,47 @@ def _is(machine: Machine, job: str, column: str, value: object) -> bool:
     return bool(getattr(machine.store.owned(job, None), column) == value)
 
 
-def _rate(machine: Machine, job: str, first: int, last: int) -> float:
-    """Variations a second between two numbers of them."""
+def _processors() -> tuple[float, float]:
+    """Seconds that the processors of this machine were in use, and had in all (proc(5), `/proc/stat`)."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:]]
+    idle, ticks = fields[3] + fields[4], os.sysconf("SC_CLK_TCK")
+    return (sum(fields[:8]) - idle) / ticks, sum(fields[:8]) / ticks
+
+
+def _rate(machine: Machine, job: str, first: int, last: int) -> tuple[float, float]:
+    """Variations a second between two numbers of them, and the share of the processors that was in use meanwhile."""
     start = _until(lambda: _made(machine, job) >= first)
-    begun = _made(machine, job)
+    begun, before = _made(machine, job), _processors()
     end = _until(lambda: _made(machine, job) >= last)
-    return (_made(machine, job) - begun) / (end - start)
+    used, had = (after - earlier for after, earlier in zip(_processors(), before, strict=True))
+    return (_made(machine, job) - begun) / (end - start), used / had
 
 
 # What is measured
 
 
 def scaling(bench: Bench, variations: int) -> Iterator[str]:
-    """One job, made for real by ever more processes."""
+    """One job, made for real by ever more processes; they share the processors with all that serves them."""
     first = 0.0
     for processors in (1, 2, 4):
         with bench.running(processors, None) as machine:
             side = round(variations ** (1 / 2))
             job = bench.submit(machine, f"scaling {processors}", side, variations // side)
-            rate = _rate(machine, job, variations // 10, variations * 9 // 10)
+            rate, share = _rate(machine, job, variations // 10, variations * 9 // 10)
             _until(partial(_is, machine, job, "phase", "ended"))
         shutil.rmtree(bench.folder / "videos")
         first = first or rate
-        yield f"| {variations:,} tiny variations, {processors} worker processes | {rate:,.0f}/s, {rate / first:.2f}× |"
+        yield (
+            f"| {variations:,} tiny variations, {processors} worker processes: rate, share of the processors in use"
+            f" | {rate:,.0f}/s, {rate / first:.2f}×, {share:.0%} |"
+        )
 
 
 def sleepers(bench: Bench, workers: int, seconds: float, last: int) -> Iterator[str]:
     """How much of the time workers work who need no processor for it."""
     with bench.running(workers, seconds, batch=1) as machine:
         job = bench.submit(machine, "sleepers", 100, 100)
-        rate = _rate(machine, job, workers * 3, last)
+        rate, _ = _rate(machine, job, workers * 3, last)
         machine.service.cancel(job, None)
     share = rate * seconds / workers
     yield f"| {workers} workers whose work is a sleep of {seconds:g} s: share of the time that is work | {share:.1%} |"
@@ -215,7 +227,7 @@ def dispatch(bench: Bench, processors: int, last: int) -> Iterator[str]:
     for batch, share in ((0, 1), (1, 10)):
         with bench.running(processors, 0.0, batch=batch) as machine:
             job = bench.submit(machine, f"dispatch {batch}", 100, 100, 10)
-            rate = _rate(machine, job, last // share // 10, last // share)
+            rate, _ = _rate(machine, job, last // share // 10, last // share)
             machine.service.cancel(job, None)
         each = "a task for each" if batch else "tasks as the engine cuts them"
         yield f"| dispatch of variations that cost nothing, {each} | {rate:,.0f}/s |"
@@ -225,7 +237,7 @@ def million(bench: Bench, processors: int, last: int) -> Iterator[str]:
     """A job of 10⁶ variations: how soon it begins, what the broker holds meanwhile, how soon it is over."""
     client = redis.Redis.from_url(BROKER)
     with bench.running(processors, 0.05) as machine:
-        queue = f"crosscut.{str(machine.store.told('mark'))[:8]}.processor"
+        queue = queue_of(cluster.name_of(machine.store), "processor")
         start = time.perf_counter()
         job = bench.submit(machine, "million", 100, 100, 100)
         submitted = time.perf_counter() - start

@@ -250,7 +250,7 @@ class Cluster:
         return next((event["station"] for event in told), None)
 
     def queue(self, engine: Engine, lane: str) -> str:
-        return carrier.queue_of(str(engine.machine.store.told("mark"))[:8], lane)
+        return carrier.queue_of(cluster.name_of(engine.machine.store), lane)
 
     @contextlib.contextmanager
     def serving(self, destination: str = "", **more: Any) -> Iterator[Engine]:

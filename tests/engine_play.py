@@ -22,7 +22,7 @@ from unittest import mock
 import httpx2
 
 from clips import make_clip
-from crosscut import bootstrap
+from crosscut import bootstrap, standalone
 from crosscut.bootstrap import OpenCrew
 from crosscut.engine.embedded import EmbeddedExecutor
 from crosscut.settings import Settings
@@ -317,11 +317,11 @@ def running(
 
     log = io.StringIO()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(bootstrap, "EmbeddedExecutor", built))
+        stack.enter_context(mock.patch.object(standalone, "EmbeddedExecutor", built))
         if options:
             stack.enter_context(mock.patch.object(bootstrap, "Options", options))
         machine = stack.enter_context(
-            bootstrap.open_machine(place.settings(**settings), f"sqlite:///{place.state}", [log], grace=grace)
+            standalone.open_machine(place.settings(**settings), f"sqlite:///{place.state}", [log], grace=grace)
         )
         yield Engine(machine, place, log)
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
-from crosscut.bootstrap import open_machine
 from crosscut.settings import Settings
+from crosscut.standalone import open_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

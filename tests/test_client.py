@@ -701,7 +701,7 @@ class State:
 def test_keys_are_managed_in_the_state_where_no_server_runs(tmp_path, server, capsys, monkeypatch, stale):
     project = furnished(tmp_path, monkeypatch, server)
     state = State()
-    monkeypatch.setattr("crosscut.bootstrap.open_store", state.open_store, raising=False)
+    monkeypatch.setattr("crosscut.standalone.open_store", state.open_store, raising=False)
     if not stale:
         (project / "data" / "server.json").unlink()
     assert run(["keys", "create", "--owner", "anna", "--json"]) == 0
@@ -713,7 +713,7 @@ def test_keys_are_managed_in_the_state_where_no_server_runs(tmp_path, server, ca
 
 def test_a_state_that_a_server_owns_is_not_opened_beside_it(project, server, monkeypatch):
     state = State()
-    monkeypatch.setattr("crosscut.bootstrap.open_store", state.open_store, raising=False)
+    monkeypatch.setattr("crosscut.standalone.open_store", state.open_store, raising=False)
     write_server_file(project / "data", server.url, admin_token="wrong")
     assert run(["keys", "create", "--owner", "anna"]) == 2
     assert state.opened == 0
@@ -739,7 +739,7 @@ def test_the_webhook_secrets_are_printed(project, capsys, monkeypatch):
 def test_serve_is_given_where_to_listen_and_to_deliver(project, monkeypatch):
     served = []
     monkeypatch.setattr(
-        "crosscut.bootstrap.serve", lambda settings, *how: served.append((settings.data_dir, *how)), raising=False
+        "crosscut.standalone.serve", lambda settings, *how: served.append((settings.data_dir, *how)), raising=False
     )
     assert run(["serve"]) == 0
     assert run(["serve", "--host", "0.0.0.0", "--port", "80", "--to", "out"]) == 0

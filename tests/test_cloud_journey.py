@@ -19,12 +19,13 @@ import pytest
 from azure_emulator import ACCOUNT, KEY
 from azure_emulator import Emulator as AzureEmulator
 from clips import make_clip
-from crosscut.bootstrap import open_machine, places_of
+from crosscut.bootstrap import places_of
 from crosscut.destinations.folder import FolderDestination
 from crosscut.destinations.objectstore import ObjectStoreDestination
 from crosscut.errors import RequestError
 from crosscut.places import is_remote, whole, within
 from crosscut.settings import Settings
+from crosscut.standalone import open_machine
 from crosscut.status import NOT_JOINED
 from crosscut.virtual import Extent, VirtualFile
 from drive_emulator import Emulator as DriveEmulator

@@ -343,6 +343,6 @@ def test_a_machine_that_does_not_share_what_it_must_is_refused(cluster, engine, 
         return caught.value.public
 
     assert f"{tmp_path} is not the data folder of the server" in told(data_dir=tmp_path)
-    engine.machine.store.tell("destination", str(tmp_path / "videos"))
+    module.notes_of(engine.machine.store).put("destination", str(tmp_path / "videos"))
     assert "a folder that this machine does not share" in told()
-    engine.machine.store.tell("destination", str(cluster.place.out))
+    module.notes_of(engine.machine.store).put("destination", str(cluster.place.out))

@@ -16,12 +16,12 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from crosscut import cluster
-from crosscut.artifacts import storage_errors
-from crosscut.bootstrap import open_store
 from crosscut.client import running
+from crosscut.disk import storage_errors
 from crosscut.errors import ServerError, StorageError
 from crosscut.serving import _announced, _name_of
 from crosscut.settings import Settings
+from crosscut.standalone import open_store
 from crosscut.store import Store
 from serving import PATIENCE_SECONDS, eventually, serving
 

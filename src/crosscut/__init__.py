@@ -6,6 +6,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     media          the words of media: time, clip facts, formats, differences()       pure
     links          share links and names of objects: where their bytes are            pure
     cuts           a clip: a source, a part of it, how loud, and its label            pure
+    disk           what the disk may say; links, and what lasts
     settings       CROSSCUT_… variables
     glyphs         which characters our fonts have                                    pure
     graphemes      text -> what a reader takes for single characters                  pure
@@ -110,6 +111,7 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     uploads        files that users send
     keyring        API keys in the store
     recent         answers that are good for a moment
+    gauges         how an engine and its machine are
     service        what can be asked of crosscut: the answers
     machine        an engine, running
 
@@ -117,7 +119,8 @@ The map, in the order of the journey. What is above knows nothing of what is bel
     serving        the API on a socket
     client         a server as its command line sees it
     bootstrap      the one place that builds objects from settings
-    cluster        the same for the engine of many machines
+    standalone     the engine of one machine, and the server in front of an engine
+    cluster        the engine of many machines
     rendering      one request made here and now: a job in a private state
     doctor         what this machine has and lacks
     terminal       progress bars and tables

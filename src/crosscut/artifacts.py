@@ -10,7 +10,6 @@ Several processes may share one folder; it must be on a local file system with `
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from crosscut.disk import disk_full, is_full, link, settle, storage_errors
 from crosscut.errors import CrosscutError, ProbeError, StorageError
 
 if TYPE_CHECKING:
@@ -40,12 +40,6 @@ KEEP = Fraction(9, 10)
 
 TOUCH_SECONDS = 60
 """A hit moves the clock of last use at most this often."""
-
-REPLACED = 100
-"""How often in a row a file may be replaced under our eyes."""
-
-NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def artifact_key(kind: str, **recipe: Any) -> str:
@@ -62,41 +56,6 @@ def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {type(value).__name__: {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}}
     raise TypeError(f"{type(value).__name__} cannot be part of an artifact's recipe")
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk or quota is behind `error`, at any depth of its causes."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        if isinstance(error, StorageError) and error.code == "disk_full":
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-@contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn what the operating system says about the store's disk into a StorageError."""
-    try:
-        yield
-    except OSError as error:
-        if is_full(error):
-            raise _disk_full(error) from error
-        raise StorageError(
-            "The data folder cannot be used: make it writable, or set CROSSCUT_DATA_DIR to a folder that is.",
-            code="storage_unusable",
-            detail=str(error),
-        ) from error
-
-
-def _disk_full(error: BaseException) -> StorageError:
-    return StorageError(
-        "The disk is full: free some space, or set CROSSCUT_DATA_DIR to a folder on a larger disk.",
-        code="disk_full",
-        retryable=True,
-        detail=str(error),
-    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +144,7 @@ class Artifacts:
             return action()
         except Exception as error:
             if is_full(error):
-                raise _disk_full(error) from error
+                raise disk_full(error) from error
             raise
 
     @contextmanager
@@ -406,7 +365,7 @@ class Lease:
 
     def _adopt(self, scratch: Path, key: str, suffix: str = "") -> Path:
         with storage_errors():
-            size = _settle(scratch)
+            size = settle(scratch)
             mine = self._folder / (key + suffix)
             scratch.replace(mine)
             blob = self._store.blob(key, suffix)
@@ -450,35 +409,6 @@ class Lease:
     def _forget(self, key: str, suffix: str) -> None:
         (self._folder / (key + suffix)).unlink(missing_ok=True)
         self._store.blob(key, suffix).unlink(missing_ok=True)
-
-
-def link(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy where there are no links."""
-    for _ in range(REPLACED):
-        try:
-            os.link(source, target)
-        except FileNotFoundError:
-            # Somebody puts the same bytes there just now: the file we found lost its last name before it got ours.
-            if source.exists():
-                continue
-            raise
-        except OSError as error:
-            if error.errno not in NO_LINK:
-                raise
-            shutil.copyfile(source, target)
-        return
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
-
-
-def _settle(path: Path) -> int:
-    """Force the bytes to the disk before they get a name that promises them, forbid writing; the size in bytes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fchmod(descriptor, 0o444)
-        os.fsync(descriptor)
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
 
 
 def whole(path: Path, size: int) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crosscut import bootstrap
-from crosscut.artifacts import storage_errors
+from crosscut.disk import storage_errors
 from crosscut.engine.claims import Claims
 from crosscut.engine.embedded import EmbeddedExecutor
 from crosscut.engine.worker import ToEvents
@@ -27,6 +27,7 @@ from crosscut.machine import Machine
 from crosscut.places import is_remote, whole
 from crosscut.previews import Previews
 from crosscut.store import Options, Store
+from crosscut.store.shared import StoredNotes
 from crosscut.telemetry import event_log
 from crosscut.webhooks import installation_secret
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from crosscut.commons import Notes
     from crosscut.engine.station import Station
     from crosscut.service import Service
     from crosscut.settings import Settings
@@ -100,7 +102,7 @@ def _share(settings: Settings, store: Store, place: str, sharing: Sharing | None
     """Tell the workers what they must know as we do, and mark what they must see as we do."""
     with bootstrap.open_commons(settings) as commons:
         installation_secret(commons.own)
-    mark = store.agreed("mark", secrets.token_hex(16))
+    notes, mark = notes_of(store), _mark(store)
     if sharing:
         sharing.check()
         sharing.mark(mark)
@@ -110,17 +112,17 @@ def _share(settings: Settings, store: Store, place: str, sharing: Sharing | None
             (folder / MARK).write_text(mark, encoding="ascii")
         if sharing:
             (settings.data_dir / MARK).unlink(missing_ok=True)
-    store.tell("destination", place)
+    notes.put("destination", place)
 
 
 def _check_shared(settings: Settings, store: Store) -> None:
     """Raises RequestError where this machine does not have what the server has."""
-    end = time.monotonic() + SERVER_SECONDS
-    while (place := store.told("destination")) is None:
+    notes, end = notes_of(store), time.monotonic() + SERVER_SECONDS
+    while (place := notes.get("destination")) is None:
         if time.monotonic() > end:
             raise _refused("no server has used this database yet: start crosscut serve --engine celery first")
         time.sleep(0.5)
-    mark = store.told("mark")
+    mark = notes.get("mark")
     sharing = bootstrap.sharing_of(settings)
     if sharing:
         sharing.check()
@@ -140,9 +142,18 @@ def _check_shared(settings: Settings, store: Store) -> None:
         )
 
 
-def _cluster(store: Store) -> str:
+def notes_of(store: Store) -> Notes:
+    """What all machines of the cluster must know alike."""
+    return StoredNotes(store.database, "cluster")
+
+
+def _mark(store: Store) -> str:
+    return notes_of(store).put_once("mark", secrets.token_hex(16))
+
+
+def name_of(store: Store) -> str:
     """What tells this cluster from others that share its broker."""
-    return store.agreed("mark", secrets.token_hex(16))[:8]
+    return _mark(store)[:8]
 
 
 def _is_marked(folder: Path, mark: str | None) -> bool:
@@ -193,7 +204,7 @@ def open_scheduler(
                 window = 2 * processors + store.options.ahead
                 store.options = replace(store.options, processors=processors, window=window, senders=processors + 1)
 
-            return CeleryExecutor(app, _cluster(store), store, log, rescale, store.options.ahead)
+            return CeleryExecutor(app, name_of(store), store, log, rescale, store.options.ahead)
 
         # Who may write where is in SQL: locks of this machine would say nothing to others.
         machine = Machine(
@@ -289,7 +300,7 @@ def _station(settings: Settings, store: Store, lane: Lane, at_once: int, hiring:
             logs=hiring.logs,
         )
 
-    queue = queue_of(_cluster(store), lane)
+    queue = queue_of(name_of(store), lane)
     return Station(_app(settings), queue, store, lane, name, at_once, executor, event_log(hiring.logs))
 
 

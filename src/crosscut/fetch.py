@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from crosscut.artifacts import artifact_key, is_full, storage_errors
+from crosscut.artifacts import artifact_key
+from crosscut.disk import is_full, storage_errors
 from crosscut.errors import FetchError
 from crosscut.guard import USUAL_PORTS, Guard, RefusedError, checked_url, guarded_client, redact, resolve
 from crosscut.links import PUBLIC, LinkError, Place, names_file, object_name, object_place, share_place

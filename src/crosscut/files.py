@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from crosscut.artifacts import storage_errors
 from crosscut.commons import Shared
+from crosscut.disk import storage_errors, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,12 +180,3 @@ def _beside(path: Path, data: bytes, *, lasting: bool = True) -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed or removed in it outlive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

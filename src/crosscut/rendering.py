@@ -7,13 +7,15 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from crosscut.artifacts import artifact_key, storage_errors
-from crosscut.bootstrap import open_machine, open_places
+from crosscut.artifacts import artifact_key
+from crosscut.bootstrap import open_places
+from crosscut.disk import storage_errors
 from crosscut.errors import RequestError, SandboxError
 from crosscut.fields import RequestLimits
 from crosscut.naming import folder_name
 from crosscut.places import check_links, whole
 from crosscut.request import parse_request
+from crosscut.standalone import open_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

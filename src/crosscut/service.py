@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import shutil
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from crosscut.additions import extended, parse_addition
 from crosscut.cuts import cut_of
 from crosscut.errors import RequestError
 from crosscut.gather import name_sources
+from crosscut.gauges import full_disks, measured
 from crosscut.listing import Listing
 from crosscut.naming import folder_name
 from crosscut.places import check_links, is_remote, whole, within
-from crosscut.ports import Accepted, ConflictError, Histogram, Metrics, NotFoundError, NotReadyError
+from crosscut.ports import Accepted, ConflictError, Metrics, NotFoundError, NotReadyError
 from crosscut.recent import Recent
 from crosscut.refusals import kind_of
 from crosscut.request import parse_request
 from crosscut.spending import refuse_overspending
 from crosscut.status import delivery_notes, summary
-from crosscut.store import Submission, access, outcomes, reading
+from crosscut.store import Submission, access, reading
 from crosscut.store.jobs import record_of
 from crosscut.strictjson import read_json
-from crosscut.units import Lane
 from crosscut.wants import request_of
 
 if TYPE_CHECKING:
@@ -43,10 +40,6 @@ if TYPE_CHECKING:
     from crosscut.units import JobRecord
     from crosscut.uploads import Uploads
     from crosscut.voices import Voice
-
-
-LEAST_FREE_BYTES = 200_000_000
-"""On a disk with less no new work should be begun."""
 
 
 DETAILS_SECONDS = 0.3
@@ -344,43 +337,11 @@ class Service:
     # The machine
 
     def metrics(self) -> Metrics:
-        found = self._store.read(lambda db: reading.metrics(db, self._store.clock()))
-        known: dict[str, dict[str, float]] = found["totals"]
-        meters, workers = known.get("meter", {}), self._workers()
-        states = {(lane, state): 0 for lane in get_args(Lane) for state in ("busy", "idle")}
-        for worker in workers:
-            place = (worker.lane, "busy" if worker.busy else "idle")
-            states[place] += 1
-        made = known.get("variations", {})
-        busy = sum(bool(worker.busy) for worker in workers)
-        return Metrics(
-            queue_depth=found["units"],
-            queue_oldest_seconds={lane: found["oldest_seconds"].get(lane, 0.0) for lane in get_args(Lane)},
-            backlog=found["backlog"],
-            unit_seconds=_histograms(known.get("unit_count", {}), known.get("unit_seconds", {})),
-            retries=known.get("retries", {}),
-            lost={how: known.get("units", {}).get(how, 0.0) for how in ("expired", "crashed", "late")},
-            ready=not self.problems(),
-            stage_seconds=known.get("stage_seconds", {}),
-            stage_count={stage: int(count) for stage, count in known.get("stage_count", {}).items()},
-            variations={
-                "made": int(made.get("ok", 0) - made.get("kept", 0)),
-                "kept": int(made.get("kept", 0)),
-                "failed": int(made.get("failed", 0)),
-            },
-            bytes={"in": meters.get("bytes_in", 0.0), "out": meters.get("bytes_out", 0.0)},
-            cache={"hit": meters.get("cache_hits", 0.0), "miss": meters.get("cache_misses", 0.0)},
-            voice_characters=meters.get("characters", 0.0),
-            resent=int(known.get("units", {}).get("resent", 0)),
-            voice_dollars=meters.get("cost", 0.0),
-            jobs=found["jobs"],
-            workers=states,
-            worker_busy_ratio=busy / len(workers) if workers else 0.0,
-        )
+        return measured(self._store, self._workers(), ready=not self.problems())
 
     def problems(self) -> list[str]:
         self._store.read(lambda db: access.any_key(db, 0.0))
-        return [*self._troubles(), *_full(self._disks)]
+        return [*self._troubles(), *full_disks(self._disks)]
 
     def tidy(self) -> None:
         """Let go of what nobody has looked at for a while; to be called every minute or so."""
@@ -408,29 +369,6 @@ def _no_such_job() -> NotFoundError:
 
 def _sources(asked: Request | Addition) -> list[str]:
     return [*(cut_of(clip).source for block in asked.blocks for clip in block.clips), *asked.music]
-
-
-def _histograms(counts: Mapping[str, float], sums: Mapping[str, float]) -> dict[str, Histogram]:
-    """Of totals by “kind bound”, and by kind."""
-    bounds = (*outcomes.SECONDS, math.inf)
-    found = {}
-    for kind, total in sums.items():
-        each = [counts.get(f"{kind} {bound}", 0.0) for bound in bounds]
-        found[kind] = Histogram(list(zip(bounds, accumulate(each), strict=True)), total)
-    return found
-
-
-def _full(disks: Mapping[str, Path], usage: Callable[[Path], Any] = shutil.disk_usage) -> Iterator[str]:
-    """A sentence for each folder that has no room, or cannot be reached; those to be made are looked for above."""
-    for name, folder in disks.items():
-        there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
-        try:
-            free = usage(there).free
-        except OSError:
-            yield f"the disk of {name} cannot be reached"
-        else:
-            if free < LEAST_FREE_BYTES:
-                yield f"the disk of {name} is full: less than {LEAST_FREE_BYTES // 1_000_000} MB are left"
 
 
 def _hash(document: Any) -> str:

@@ -17,8 +17,8 @@ import uvicorn
 from crosscut import __version__
 from crosscut.api.app import create_app
 from crosscut.api.options import ApiOptions
-from crosscut.artifacts import storage_errors
 from crosscut.client import SERVER_FILE
+from crosscut.disk import storage_errors
 from crosscut.errors import RequestError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crosscut.artifacts import Artifacts, Lease, storage_errors
+from crosscut.artifacts import Artifacts, Lease
+from crosscut.disk import storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -7,8 +7,8 @@ import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from crosscut.artifacts import link, storage_errors
 from crosscut.destinations import nothing
+from crosscut.disk import link, storage_errors
 from crosscut.errors import StorageError
 from crosscut.ports import NotFoundError
 from crosscut.sniff import HEAD

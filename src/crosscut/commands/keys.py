@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from cyclopts import App, Parameter
 
-from crosscut import bootstrap
+from crosscut import bootstrap, standalone
 from crosscut.client import Client, running
 from crosscut.commands.shared import dump, load_settings
 from crosscut.errors import RequestError, ServerError
@@ -107,7 +107,7 @@ def _key_store(settings: Settings) -> Iterator[KeyStore]:
         except ServerError as error:
             if error.code not in NOT_RUNNING:
                 raise
-            store: KeyStore = stack.enter_context(bootstrap.open_store(settings))
+            store: KeyStore = stack.enter_context(standalone.open_store(settings))
         else:
             store = client
         yield store

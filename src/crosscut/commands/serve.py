@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from crosscut import bootstrap, cluster
+from crosscut import bootstrap, cluster, standalone
 from crosscut.client import Client, running
 from crosscut.commands.shared import ALL_MADE, SOME_FAILED, load_settings
 from crosscut.errors import ServerError
@@ -39,9 +39,9 @@ def serve(
     if settings.engine == "celery":
         if error := cluster.refusal(settings):
             raise error
-        bootstrap.serve(settings, host, port, to or settings.destination, cluster.open_scheduler)
+        standalone.serve(settings, host, port, to or settings.destination, cluster.open_scheduler)
     else:
-        bootstrap.serve(settings, host, port, to or settings.destination)
+        standalone.serve(settings, host, port, to or settings.destination)
     return 0
 
 

@@ -14,11 +14,11 @@ from typing import IO, TYPE_CHECKING
 
 from filelock import Timeout
 
-from crosscut.artifacts import storage_errors
 from crosscut.destinations import Delivered, nothing
 from crosscut.destinations.drive_account import short
 from crosscut.destinations.drive_folders import MOST_IDS, OWN_FOLDER, Shelves, file_key, inside, named, parent_of
 from crosscut.destinations.drive_upload import GoneError, Target, Upload
+from crosscut.disk import storage_errors
 from crosscut.errors import CrosscutError, DeliverError
 from crosscut.virtual import Extent, VirtualFile
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from crosscut.artifacts import storage_errors
 from crosscut.commons import Shared
 from crosscut.destinations.drive_auth import Urls, identity
 from crosscut.destinations.drive_client import DriveClient
@@ -16,6 +15,7 @@ from crosscut.destinations.drive_listing import Listings
 from crosscut.destinations.drive_pace import Pace
 from crosscut.destinations.drive_upload import CHUNK
 from crosscut.destinations.drive_wire import Wire
+from crosscut.disk import storage_errors
 from crosscut.files import FileHolds, HashedNotes
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from crosscut.destinations import Delivered, nothing
+from crosscut.disk import sync_folder
 from crosscut.errors import CrosscutError, DeliverError, StorageError
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class FolderDestination:
         try:
             yield FolderDelivery(path, check)
         finally:
-            _sync_folder(path)
+            with contextlib.suppress(OSError):
+                sync_folder(path)
 
     def linker(self, folder: str, lasts: timedelta) -> Linker:
         del folder, lasts
@@ -127,16 +129,6 @@ class FolderDelivery:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-
-
-def _sync_folder(path: Path) -> None:
-    """Make the renames themselves survive a power cut."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextlib.contextmanager

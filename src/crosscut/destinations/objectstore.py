@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import obstore
 from filelock import FileLock, Timeout
 
-from crosscut.artifacts import storage_errors
 from crosscut.destinations import Delivered, nothing
 from crosscut.destinations.assembly import HIDDEN, Assemblies, AssemblingDelivery
 from crosscut.destinations.bucket_errors import refusals, word_of
@@ -31,6 +30,7 @@ from crosscut.destinations.buckets import bucket_of, connect, google_facts
 from crosscut.destinations.compose import Composer
 from crosscut.destinations.signing import linker
 from crosscut.destinations.waiting import waited
+from crosscut.disk import storage_errors
 from crosscut.errors import DeliverError
 
 if TYPE_CHECKING:

@@ -229,20 +229,6 @@ class Store:
         with self.database.begin() as db:
             fleet.condemn(db, [worker], self.clock())
 
-    def agreed(self, name: str, value: str) -> str:
-        """What all machines know by that name: the value of whoever came first."""
-        with self.database.begin() as db:
-            return fleet.agreed(db, name, value)
-
-    def tell(self, name: str, value: str) -> None:
-        """All machines know by that name what is said last."""
-        with self.database.begin() as db:
-            fleet.tell(db, name, value)
-
-    def told(self, name: str) -> str | None:
-        with self.database.begin() as db:
-            return fleet.told(db, name)
-
     def bury(self) -> None:
         """Remove what dead stations have left; to be called every minute or so."""
         with self.database.begin() as db:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, select
 
 from crosscut.store.bulk import insert_new, insert_or_replace
-from crosscut.store.schema import condemned, shared, stations
+from crosscut.store.schema import condemned, stations
 from crosscut.units import VERSION
 
 if TYPE_CHECKING:
@@ -68,18 +68,3 @@ def forget(db: Connection, now: float) -> None:
     """Remove what the dead have left."""
     db.execute(delete(stations).where(stations.c.heard < now - FORGOTTEN_SECONDS))
     db.execute(delete(condemned).where(condemned.c.since < now - FORGOTTEN_SECONDS))
-
-
-def agreed(db: Connection, name: str, value: str) -> str:
-    """What all know by that name: the value of whoever came first."""
-    insert_new(db, shared, [{"name": name, "value": value}], ["name"])
-    return told(db, name) or value
-
-
-def tell(db: Connection, name: str, value: str) -> None:
-    """All know by that name what is said last."""
-    insert_or_replace(db, shared, [{"name": name, "value": value}], ["name"])
-
-
-def told(db: Connection, name: str) -> str | None:
-    return db.scalar(select(shared.c.value).where(shared.c.name == name))

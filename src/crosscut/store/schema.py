@@ -303,14 +303,6 @@ condemned = Table(
 )
 """Workers that hang: their station is to end them."""
 
-shared = Table(
-    "shared",
-    metadata,
-    Column("name", String(40), primary_key=True),
-    Column("value", Text, nullable=False),
-)
-"""What all machines of a cluster must know alike, decided once."""
-
 notes = Table(
     "notes",
     metadata,

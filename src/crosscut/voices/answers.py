@@ -7,7 +7,7 @@ import io
 import wave
 from typing import TYPE_CHECKING, Any
 
-from crosscut.artifacts import storage_errors
+from crosscut.disk import storage_errors
 from crosscut.errors import MixError, ProbeError, SandboxError, VoiceError
 from crosscut.media import AUDIO_RATE
 from crosscut.voices import alignment

@@ -13,8 +13,8 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from crosscut.artifacts import storage_errors
 from crosscut.commons import told
+from crosscut.disk import storage_errors
 from crosscut.errors import StorageError, VoiceError
 from crosscut.files import FileNotes, shared_in
 

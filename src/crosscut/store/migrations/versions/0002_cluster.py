@@ -25,9 +25,3 @@ def upgrade() -> None:
         sa.Column("since", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("worker"),
     )
-    op.create_table(
-        "shared",
-        sa.Column("name", sa.String(length=40), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
-    )
