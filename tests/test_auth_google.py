@@ -15,13 +15,16 @@ import httpx2
 import pytest
 
 from contracts.destination import virtual
+from crosscut.bootstrap import open_commons
 from crosscut.destinations.drive import DriveDestination
 from crosscut.destinations.drive_account import Account
-from crosscut.destinations.drive_auth import Urls
+from crosscut.destinations.drive_auth import CONSENT_NOTE, Urls
 from crosscut.destinations.drive_consent import Consent
 from crosscut.destinations.drive_device import DeviceConsent
 from crosscut.errors import CrosscutError
 from crosscut.files import FileNotes
+from crosscut.settings import Settings
+from crosscut.store import Store
 from drive_emulator import Emulator
 from drive_model import CLIENT, DEVICE, REFRESH, SECRET, USER, Fault
 
@@ -255,3 +258,22 @@ class TestDevice:
         assert device.code not in shown
         process.terminate()
         process.communicate(timeout=20)
+
+
+def test_a_second_consent_replaces_the_first_on_all_machines(emulator, tmp_path, postgres):
+    """Though the setting of the engine is not there, as where `serve --engine celery` is called."""
+    cluster = Settings(_env_file=None, data_dir=tmp_path, engine="celery", database_url=postgres)
+    Store(postgres).close()
+    with open_commons(cluster) as commons:
+        commons.own.put(CONSENT_NOTE, "the first")
+    environ = {"CROSSCUT_DATA_DIR": str(tmp_path), "CROSSCUT_GOOGLE_URL": emulator.url}
+    environ |= {"CROSSCUT_GOOGLE_CLIENT_ID": CLIENT, "CROSSCUT_GOOGLE_CLIENT_SECRET": SECRET}
+    environ |= {"CROSSCUT_DATABASE_URL": postgres, "CROSSCUT_BROKER_URL": "redis://127.0.0.1:1/0"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crosscut", "auth", "google", "--manual"],
+        env=os.environ | environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    answer = sent_back(link_of(process, emulator.url))
+    assert said(process, f"{answer}\n") == f"Google Drive is connected as {USER}"
+    with open_commons(cluster) as commons:
+        assert json.loads(commons.own.get(CONSENT_NOTE))["refresh_token"] == REFRESH
