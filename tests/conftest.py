@@ -50,3 +50,14 @@ def small_disk(tmp_path):
     yield mount
     for folder in reversed(mounted):
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def collector(monkeypatch):
+    """What traces are sent to, soon."""
+    from collecting import collecting
+
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    with collecting() as collector:
+        yield collector

@@ -86,6 +86,26 @@ def test_a_job_is_made_over_rabbitmq_as_well(tmp_path):
         check_like_undisturbed(cluster.place, document)
 
 
+def test_one_trace_leads_over_all_machines(tmp_path, collector):
+    document = small("task")
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with clustered(tmp_path, otel_endpoint=collector.url) as cluster:
+        with cluster.serving() as engine:
+            workers = cluster.all_work()
+            with engine.machine.tracer.request(f"00-{trace}-b7ad6b7169203331-01"):
+                job = engine.submit(document)
+            come(engine, job, document)
+            assert [worker.stop() for worker in workers] == [0] * 3
+        until(lambda: len(collector.named("deliver")) == 4)
+    ours = {span.span_id: span for span in collector.spans if span.trace_id.hex() == trace}
+    (told,) = collector.named("job")
+    kinds = {span.name for span in ours.values() if span.parent_span_id == told.span_id}
+    assert kinds == {"source", "speech", "plan", "segment", "batch", "manifest"}
+    for name, unit in (("fetch", "source"), ("conform", "segment"), ("deliver", "batch")):
+        assert {ours[span.parent_span_id].name for span in collector.named(name)} <= {unit}
+    assert {span.trace_id.hex() for span in collector.spans} == {trace}
+
+
 def test_row_01_a_killed_worker_process_costs_only_what_it_had_in_hand(cluster, engine):
     """And that is done again at once, not after a lease."""
     mark = cluster.place.root / "row_01.mark"

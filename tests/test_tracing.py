@@ -6,16 +6,13 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 from collections import Counter
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from clips import make_clip
+from collecting import attributes
 from crosscut.errors import CrosscutError
 from crosscut.otel import OtelTracer
 from crosscut.telemetry import Telemetry
@@ -26,54 +23,10 @@ CALLER = "b7ad6b7169203331"
 SECRET = "canary-in-a-signature"
 
 
-@dataclass
-class Collector:
-    url: str
-    spans: list = field(default_factory=list)
-
-    def named(self, name):
-        return [span for span in list(self.spans) if span.name == name]
-
-
-@pytest.fixture
-def collector(monkeypatch):
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
-    told = Collector("")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            assert self.path == "/v1/traces"
-            sent = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["content-length"])))
-            for of_resource in sent.resource_spans:
-                names = {each.key: each.value.string_value for each in of_resource.resource.attributes}
-                assert names["service.name"] == "crosscut"
-                for scope in of_resource.scope_spans:
-                    told.spans += scope.spans
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        told.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield told
-        server.shutdown()
-        thread.join()
-
-
 @pytest.fixture
 def tracer(collector):
     with contextlib.closing(OtelTracer(collector.url, "1.0")) as tracer:
         yield tracer
-
-
-def attributes(span):
-    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes}
 
 
 def test_one_trace_leads_from_the_request_to_the_delivered_file(tmp_path, collector):
