@@ -115,3 +115,30 @@ def test_a_terminal_sees_bars_and_a_log_file_the_events(project):
     events = [json.loads(line) for line in (project / "log.jsonl").read_text().splitlines()]
     assert events[-1]["event"] == "job done"
     assert "event" not in text
+
+
+LEAVING = """
+import gc, os, signal, sys, time
+from crosscut import cli
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+def run():
+    try:
+        last = Last()
+        del last
+        time.sleep(10)
+    except KeyboardInterrupt:
+        return 130
+
+cli.run = run
+cli.main()
+"""
+
+
+def test_an_interrupt_that_meets_a_finalizer_is_not_lost():
+    done = subprocess.run([sys.executable, "-c", LEAVING], check=False, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (130, "")

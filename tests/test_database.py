@@ -100,7 +100,7 @@ def test_turns_are_taken_in_order_and_every_other_one_by_who_is_in_haste():
 def test_who_is_interrupted_while_waiting_keeps_nobody_waiting():
     turns = Turns(5.0)
     with turns.turn():
-        interrupt = threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,))
+        interrupt = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
         interrupt.start()
         with pytest.raises(KeyboardInterrupt), turns.turn():
             pass

@@ -14,9 +14,10 @@ from cluster_play import schema, services
 from crosscut.artifacts import Artifacts
 from crosscut.errors import StorageError
 from crosscut.fields import RequestLimits
+from crosscut.gauges import LEAST_FREE_BYTES, full_disks
 from crosscut.ports import NotFoundError
 from crosscut.previews import Previews
-from crosscut.service import LEAST_FREE_BYTES, Service, _full
+from crosscut.service import Service
 from crosscut.shared_lease import shared_artifacts
 from crosscut.sharing import Sharing
 from crosscut.store import Store
@@ -177,13 +178,13 @@ def test_a_disk_that_is_full_or_gone_is_told(tmp_path):
         looked.append(folder)
         return SimpleNamespace(free=LEAST_FREE_BYTES - (len(looked) == 1))
 
-    assert list(_full(disks, usage)) == ["the disk of the data folder is full: less than 200 MB are left"]
+    assert list(full_disks(disks, usage)) == ["the disk of the data folder is full: less than 200 MB are left"]
     assert looked == [tmp_path, tmp_path]
 
     def gone(_folder):
         raise OSError
 
-    assert len(list(_full(disks, gone))) == 2
+    assert len(list(full_disks(disks, gone))) == 2
 
 
 def test_the_service_tells_of_its_disks(store, uploads, monkeypatch, tmp_path):
@@ -196,7 +197,7 @@ def test_the_service_tells_of_its_disks(store, uploads, monkeypatch, tmp_path):
         )  # fmt: skip
 
     assert made({}).problems() == ["no worker"]
-    monkeypatch.setattr("crosscut.service.LEAST_FREE_BYTES", 2**70)
+    monkeypatch.setattr("crosscut.gauges.LEAST_FREE_BYTES", 2**70)
     assert made({"the data folder": tmp_path}).problems()[1].startswith("the disk of the data folder is full")
 
 

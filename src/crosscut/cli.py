@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path  # noqa: TC003  cyclopts reads it
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from crosscut.request import Request
     from crosscut.settings import Settings
     from crosscut.telemetry import Watcher
+
+SOON_SECONDS = 0.05
 
 app = App(
     name="crosscut",
@@ -198,4 +201,16 @@ def run(arguments: list[str] | None = None) -> int:
 def main() -> None:
     # A polite end asked for by a supervisor is treated like Ctrl-C: children are stopped, the manifest is written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _heed
     sys.exit(run())
+
+
+def _heed(lost: sys.UnraisableHookArgs) -> None:
+    """An interrupt that came while a finalizer ran, which can raise nothing, comes again when that is over."""
+    if lost.exc_type is KeyboardInterrupt:
+        # Not from here: this can raise nothing either.
+        again = threading.Timer(SOON_SECONDS, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
