@@ -13,7 +13,7 @@ import pytest
 import moto_server
 from contracts.depot import NAME, DepotContract
 from crosscut.bucket_depot import BucketDepot
-from crosscut.depot import UNAVAILABLE
+from crosscut.depot import BLOCK, UNAVAILABLE
 from crosscut.destinations.buckets import CloudOptions
 from crosscut.errors import StorageError
 from crosscut.folder_depot import STEPS, FolderDepot
@@ -129,6 +129,18 @@ def test_what_killed_writers_left_in_a_folder_goes_after_a_day(tmp_path):
     assert [path.name for path in (tmp_path / STEPS).iterdir()] == ["new"]
 
 
+def test_who_reads_what_is_replaced_in_a_folder_meanwhile_reads_what_was_there(tmp_path):
+    depot = FolderDepot(tmp_path)
+    depot.check()
+    old, new = (bytes([byte]) * (2 * BLOCK) for byte in b"on")
+    depot.store(NAME, [old])
+    reading = depot.blocks(NAME)
+    first = next(reading)
+    depot.store(NAME, [new])
+    assert b"".join([first, *reading]) == old
+    assert b"".join(depot.blocks(NAME)) == new
+
+
 def test_a_bucket_that_heeds_no_conditions_is_refused(tmp_path):
     with Emulator(heeds=False) as emulator:
         with pytest.raises(StorageError, match="If-None-Match") as caught:
@@ -147,7 +159,7 @@ def test_a_bucket_that_cannot_be_written_into_says_what_to_change(tmp_path, buck
             depot.check()
         assert "CROSSCUT_SHARED" in caught.value.public
         with pytest.raises(StorageError) as caught:
-            depot.read(NAME) if buckets == {"other"} else depot.write(NAME, b"")
+            list(depot.blocks(NAME)) if buckets == {"other"} else depot.write(NAME, b"")
         assert caught.value.code == UNAVAILABLE
 
 

@@ -283,7 +283,92 @@ def test_notes_reach_the_others_but_for_private_ones(machine):
     assert three.get_json(KEYS[0]) == {"a": 2}
     assert one.get_json(KEYS[0]) == {"a": 1}, "its own, until it asks the server again"
     one.put_json(KEYS[1], 1, private=True)
-    assert (one.get_json(KEYS[1], private=True), two.get_json(KEYS[1], private=True)) == (1, None)
+    assert (one.get_json(KEYS[1], private=True), two.get_json(KEYS[1])) == (1, None)
+
+
+def test_a_machine_of_another_cluster_is_known(depot):
+    Sharing(depot).mark("ours")
+    assert Sharing(depot).is_marked("ours")
+    assert not Sharing(depot).is_marked("theirs")
+
+
+def test_half_of_a_file_that_is_there_is_replaced(machine, depot):
+    data = os.urandom(LARGE)
+    sha256 = hashlib.sha256(data).hexdigest()
+    depot.objects[f"files/{sha256[:2]}/{sha256}"] = data[:-1]
+    scratch = machine("one").scratch()
+    scratch.write_bytes(data)
+    machine("one").keep(scratch, sha256)
+    assert machine("two").content(sha256).read_bytes() == data
+
+
+def test_what_comes_damaged_is_asked_for_once_more(machine, depot, monkeypatch):
+    made = contents(machine("one").make_group(KEYS[0], GROUP, filler()))
+    whole_blocks, damaged = depot.blocks, []
+
+    def blocks(name):
+        for block in whole_blocks(name):
+            yield block if damaged else block[:-1]
+            damaged.append(name)
+
+    monkeypatch.setattr(depot, "blocks", blocks)
+    assert contents(machine("two").make_group(KEYS[0], GROUP, never)) == made
+    assert len(damaged) == 3
+
+
+def test_of_threads_that_want_the_same_one_fetches_it(machine, depot, monkeypatch):
+    machine("one").make_group(KEYS[0], GROUP, filler())
+    lease, quick = machine("two"), depot.blocks
+    depot.calls.clear()
+
+    def slow(name):
+        time.sleep(0.1)
+        return quick(name)
+
+    monkeypatch.setattr(depot, "blocks", slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: contents(lease.get_group(KEYS[0], GROUP)), range(4)))
+    assert found == [found[0]] * 4
+    assert len([call for call in depot.calls if call.startswith("blocks")]) == len(GROUP)
+
+
+def scratches(lease):
+    """Files of a lease that have no name yet."""
+    return [path for path in lease._folder.iterdir() if not path.name.startswith(tuple(KEYS))]
+
+
+@pytest.mark.parametrize("how", ["missing", "stopped"])
+def test_what_cannot_be_fetched_whole_leaves_nothing_here(machine, depot, how):
+    machine("one").make_group(KEYS[0], GROUP, filler())
+    last = max(name for name in depot.objects if name.startswith("files"))
+    lease = machine("two")
+    if how == "missing":
+        del depot.objects[last]
+        assert lease.get_group(KEYS[0], GROUP) is None
+    else:
+
+        def check():
+            if any(call.startswith("blocks") for call in depot.calls):
+                raise SandboxError("cancelled", code="cancelled")
+
+        depot.calls.clear()
+        with pytest.raises(SandboxError):
+            lease.watched(check).get_group(KEYS[0], GROUP)
+    assert scratches(lease) == []
+
+
+def test_a_damaged_source_that_nobody_has_is_no_source(machine, depot):
+    data = os.urandom(LARGE)
+    sha256 = hashlib.sha256(data).hexdigest()
+    scratch = machine("one").scratch()
+    scratch.write_bytes(data)
+    machine("one").keep(scratch, sha256)
+    depot.objects.clear()
+    blob = machine("one")._store.blob(sha256, "")
+    blob.chmod(0o600)
+    os.truncate(blob, 5)
+    assert machine("one").content(sha256, LARGE) is None
+    assert machine("one").content(sha256) is None
 
 
 def test_who_is_to_stop_does_not_wait(machine, depot):

@@ -162,7 +162,7 @@ class BucketDepot:
                     raise
         except _Missing:
             raise FileNotFoundError from None
-        except (DeliverError, StorageError) as error:
+        except DeliverError as error:
             raise unavailable(error.public, f"{error.code} {error.detail}") from None
 
 

@@ -97,8 +97,6 @@ class SharedLease(Lease):
     def _mended(self, key: str, suffixes: tuple[str, ...]) -> Iterator[dict[str, Path]]:
         yield from super()._mended(key, suffixes)
         with self._store.fetching(key, self._check):
-            for suffix in suffixes:
-                self._forget(key, suffix)
             taken = self._taken(key, suffixes)
         if taken:
             yield taken[1]
