@@ -36,7 +36,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.machines
 
 chaos: $(INSTALLED)
-	CROSSCUT_TEST_SERVICES=$${CROSSCUT_TEST_SERVICES:-loopback} $(BIN)/python -m pytest -s tests/chaos_cluster.py
+	CROSSCUT_TEST_SERVICES=$${CROSSCUT_TEST_SERVICES:-loopback} $(BIN)/python -m pytest -s -o faulthandler_timeout=0 tests/chaos_cluster.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
