@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import signal
 import subprocess
 import uuid
 
@@ -9,6 +10,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 POSTGRES = os.environ.get("CROSSCUT_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/test")
+
+# As in a terminal: what is started in the background ignores interrupts, and so do all its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What whoever runs the tests may buy or write elsewhere is nothing for tests.
 for name in list(os.environ):

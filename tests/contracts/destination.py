@@ -326,7 +326,8 @@ class DestinationContract:
             writer.start()
         for writer in writers:
             writer.join(60)
-        assert [writer.exitcode for writer in writers] == [0, 0]
+        ended = [writer.exitcode for writer in writers]
+        assert ended == [0, 0], ended
         data = self.read("task", "1.mp4")
         assert data in [bytes([number]) * size for number, size in enumerate(sizes)]
         assert self.names("task") == ["1.mp4"]
