@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STEP = 256 * 1024
+WHOLE = 5_000_000
+"""Bytes of a file that may come in one request."""
 KEPT_BYTES = 1 << 25
 """Bodies up to this size can be read back, where nothing else is said."""
 FOLDER = "application/vnd.google-apps.folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -29,6 +30,7 @@ from drive_model import (
     SECRET,
     STEP,
     USER,
+    WHOLE,
     Device,
     Holder,
     Node,
@@ -37,7 +39,7 @@ from drive_model import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from drive_emulator import Emulator
     from emulating import Server
@@ -151,7 +153,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.done(self.told(self.update(self.visible(file_id), self.metadata())))
             case (("POST" | "PATCH"), "/upload", "files", file_id):
                 self.allow("start")
-                self.start(file_id, self.metadata())
+                if self.query.get("uploadType") == "multipart":
+                    self.whole(file_id)
+                else:
+                    self.start(file_id, self.metadata())
             case _:
                 self.complain(f"{self.command} {path}")
 
@@ -328,7 +333,9 @@ class Handler(BaseHTTPRequestHandler):
     def metadata(self) -> dict[str, Any]:
         if not self.headers.get("content-type", "").startswith("application/json"):
             self.complain("metadata that is not JSON")
-        told: dict[str, Any] = json.loads(self.read(self.unread))
+        return self.checked(json.loads(self.read(self.unread)))
+
+    def checked(self, told: dict[str, Any]) -> dict[str, Any]:
         if odd := set(told) - METADATA:
             self.complain(f"metadata {sorted(odd)}")
         for name, value in told.get("appProperties", {}).items():
@@ -470,6 +477,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.query.get("uploadType") != "resumable" or not self.headers.get("x-upload-content-type"):
             self.complain("an upload of another kind")
         size = int(self.headers["x-upload-content-length"])
+        session = self.begun(file_id, told, size)
+        self.done(None, {"Location": f"{self.emulator.url}/session/{session.id}?upload_id=secret-{session.id}"})
+
+    def begun(self, file_id: str | None, told: dict[str, Any], size: int) -> Session:
         with self.emulator.lock:
             if file_id is None:
                 node = self.new_node(told)
@@ -480,7 +491,46 @@ class Handler(BaseHTTPRequestHandler):
             self.check_space(node, size)
             session = Session(secrets.token_urlsafe(16), node, file_id is not None, size, self.emulator.readable)
             self.emulator.sessions[session.id] = session
-        self.done(None, {"Location": f"{self.emulator.url}/session/{session.id}?upload_id=secret-{session.id}"})
+        return session
+
+    def whole(self, file_id: str | None) -> None:
+        """What is said of a file, and its bytes, in one body (RFC 2387)."""
+        kind = re.fullmatch(r"multipart/related; boundary=(\w+)", self.headers.get("content-type", ""))
+        if not kind:
+            self.complain("a body of another kind")
+        if self.unread > WHOLE + STEP:
+            self.complain("more than 5 MB in one request")
+        with self.busy():
+            body, half = bytearray(), self.unread // 2
+            while self.unread:
+                if self.fault == "half" and len(body) >= half:
+                    raise _HungUpError
+                body += self.read(STEP)
+        first, head, content, last = body.split(f"--{kind[1]}".encode())
+        kinds, _, text = head.partition(b"\r\n\r\n")
+        mime, _, data = content.partition(b"\r\n\r\n")
+        told = self.checked(json.loads(text))
+        if first or last != b"--\r\n" or b"application/json" not in kinds or not data.endswith(b"\r\n"):
+            self.complain("a body of other parts")
+        if told["mimeType"].encode() not in mime:
+            self.complain("a file of another type")
+        session = self.begun(file_id, told, len(data) - 2)
+        session.received = session.size
+        session.keep(bytes(data[:-2]))
+        self.complete(session)
+        self.done(self.told(session.node))
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Who sends a body."""
+        with self.emulator.lock:
+            self.emulator.at_once += 1
+            self.emulator.most_at_once = max(self.emulator.most_at_once, self.emulator.at_once)
+        try:
+            yield
+        finally:
+            with self.emulator.lock:
+                self.emulator.at_once -= 1
 
     def check_space(self, node: Node, size: int) -> None:
         if self.holder.service and not node.drive:
@@ -498,14 +548,12 @@ class Handler(BaseHTTPRequestHandler):
             if session.busy:
                 self.complain("two who send to one session at once")
             session.busy = True
-            emulator.at_once += 1
-            emulator.most_at_once = max(emulator.most_at_once, emulator.at_once)
         try:
-            self.put(session)
+            with self.busy():
+                self.put(session)
         finally:
             with emulator.lock:
                 session.busy = False
-                emulator.at_once -= 1
         self.state(session)
 
     def put(self, session: Session) -> None:

@@ -34,7 +34,7 @@ from crosscut.destinations.drive_client import Found, quoted
 from crosscut.destinations.drive_folders import is_drive, named, parent_of
 from crosscut.destinations.drive_listing import KEPT_SECONDS, Listing
 from crosscut.destinations.drive_pace import UPLOADS
-from crosscut.destinations.drive_upload import SMALL
+from crosscut.destinations.drive_upload import WHOLE
 from crosscut.destinations.drive_wire import SLICE, Line
 from crosscut.errors import CrosscutError, DeliverError, RequestError
 from crosscut.files import FileNotes
@@ -56,13 +56,19 @@ def emulator():
 
 
 @pytest.fixture
-def opened(emulator, tmp_path):
+def whole():
+    """Bytes of files that go in one request."""
+    return -1
+
+
+@pytest.fixture
+def opened(emulator, tmp_path, whole):
     """The account as one more process would open it."""
     accounts = []
     emulator.consent_file(tmp_path / CONSENT_NOTE)
 
     def opened(**changed):
-        usual = {"consent": FileNotes(tmp_path), "url": emulator.url, "second": SECOND, "chunk": STEP}
+        usual = {"consent": FileNotes(tmp_path), "url": emulator.url, "second": SECOND, "chunk": STEP, "whole": whole}
         account = Account(changed.pop("folder", tmp_path / "drive"), **(usual | changed))
         accounts.append(account)
         return account
@@ -122,18 +128,63 @@ class TestDrive(DestinationContract):
 
     @contextlib.contextmanager
     def full(self):
-        self.emulator.faults = [Fault("quota", path="uploadType=resumable", times=9)]
+        self.emulator.faults = [Fault("quota", path="uploadType=", times=9)]
         yield
         self.emulator.faults = []
 
     def stumble(self):
-        self.emulator.faults = [Fault("503", path="uploadType=resumable")]
+        self.emulator.faults = [Fault("503", path="uploadType=")]
 
     def stall(self):
         self.emulator.faults = [Fault("hang", content_range="bytes 0-")]
 
     def begun(self):
         return any(fault.times == 0 for fault in self.emulator.faults)
+
+
+class TestDriveAtOnce(TestDrive):
+    """Small files, which have no session."""
+
+    STALLED = WHOLE
+
+    @pytest.fixture
+    def whole(self):
+        return WHOLE
+
+    def stall(self):
+        self.emulator.faults = [Fault("hang", path="uploadType=multipart")]
+
+    @pytest.mark.parametrize("kind", PASSING)
+    def test_what_heals_is_tried_again(self, destination, kind):
+        self.emulator.faults = [Fault(kind, path="uploadType=multipart")]
+        delivered = put(destination)
+        assert self.emulator.faults[0].times == 0
+        assert there(self.emulator) == {"1.mp4": MEGABYTE}
+        assert delivered.sha256 == hashlib.sha256(MEGABYTE).hexdigest()
+        assert self.emulator.count("PUT", "/session") == 0
+
+    def test_who_dies_before_the_answer_has_delivered(self, destination):
+        self.emulator.faults = [Fault("lost", path="uploadType=multipart"), Fault("quota", path="uploadType=multipart")]
+        refused(destination)
+        put(destination)
+        assert there(self.emulator) == {"1.mp4": MEGABYTE}
+        assert len({session.node.id for session in self.emulator.sessions.values()}) == 1
+
+    def test_what_arrives_damaged_is_replaced(self, destination):
+        self.emulator.faults = [Fault("damage", path="uploadType=multipart")]
+        put(destination)
+        assert there(self.emulator) == {"1.mp4": MEGABYTE}
+
+    def test_a_token_that_has_run_out_is_renewed(self, destination):
+        put(destination, "0.mp4", b"")
+        self.emulator.forget_tokens()
+        put(destination)
+        assert there(self.emulator) == {"0.mp4": b"", "1.mp4": MEGABYTE}
+
+    def test_the_largest_is_one_request_and_a_larger_one_is_not(self, opened, emulator):
+        for size, requests in ((WHOLE, (1, 0)), (WHOLE + 1, (2, 1))):
+            put(DriveDestination("drive:", opened(chunk=256 * STEP)), f"{size}.mp4", bytes(size))
+            assert (emulator.count("POST", "/upload"), emulator.count("PUT", "/session")) == requests
 
 
 WHERE = {
@@ -314,15 +365,6 @@ class TestCrashes:
         assert there(emulator) == {"1.mp4": MEGABYTE}
         assert emulator.count("POST", "/upload") == 1
         assert emulator.received() == len(MEGABYTE), "bytes were sent again"
-
-    def test_a_small_file_is_sent_again_and_is_not_there_twice(self, opened, emulator, tmp_path):
-        emulator.faults = [Fault("quota", content_range="bytes 0-")]
-        refused(DriveDestination("drive:", opened(chunk=SMALL * 8 * STEP)))
-        put(DriveDestination("drive:", opened(chunk=SMALL * 8 * STEP)))
-        assert there(emulator) == {"1.mp4": MEGABYTE}
-        assert len({session.node.id for session in emulator.sessions.values()}) == 1
-        assert emulator.count("POST", "/upload") == 2
-        assert not [path for path in tmp_path.rglob("*") if path.name.startswith("session")]
 
     def test_other_bytes_do_not_go_on_with_what_was_begun(self, opened, emulator):
         emulator.faults = [Fault("quota", content_range=SECOND_CHUNK)]

@@ -181,7 +181,15 @@ class DriveDelivery:
                 noted = self._notes.put_once(key, self._client.new_id(), instead_of=gone)
             mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
             target = Target(noted, name, self._shelf.id, mime)
-            upload = Upload(self._client, self._notes, f"session {key}", target, file, self._account.chunk)
+            upload = Upload(
+                self._client,
+                self._notes,
+                f"session {key}",
+                target,
+                file,
+                chunk=self._account.chunk,
+                whole=self._account.whole,
+            )
             try:
                 return *self._checked(upload, target, file), upload.retries
             except GoneError:

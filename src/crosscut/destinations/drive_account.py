@@ -13,7 +13,7 @@ from crosscut.destinations.drive_auth import Urls, identity
 from crosscut.destinations.drive_client import DriveClient
 from crosscut.destinations.drive_listing import Listings
 from crosscut.destinations.drive_pace import Pace
-from crosscut.destinations.drive_upload import CHUNK
+from crosscut.destinations.drive_upload import CHUNK, WHOLE
 from crosscut.destinations.drive_wire import Wire
 from crosscut.disk import storage_errors
 from crosscut.files import FileHolds, HashedNotes
@@ -40,11 +40,13 @@ class Account:
         url: str | None = None,
         second: float = 1.0,
         chunk: int = CHUNK,
+        whole: int = WHOLE,
     ) -> None:
         """`consent` has the note that `crosscut auth google` writes. Those who have `shared` deliver together.
 
         `folder` keeps what this machine has for itself, and without `shared` what its processes share.
-        `url` stands in for Google's own; `second` is how long a second of waiting is; `chunk` bytes go into a request.
+        `url` stands in for Google's own; `second` is how long a second of waiting is; `chunk` bytes go into a request
+        of a session, which a file of at most `whole` bytes does not have.
         """
         self._arguments: dict[str, Any] = {
             "consent": consent,
@@ -54,9 +56,11 @@ class Account:
             "url": url,
             "second": second,
             "chunk": chunk,
+            "whole": whole,
         }
         self.folder = folder
         self.chunk = chunk
+        self.whole = whole
         self.shared = shared or Shared(HashedNotes(folder / "notes"), FileHolds(folder))
         self.listings = Listings()
         self._lock = threading.Lock()

@@ -1,8 +1,8 @@
 """One file into Google Drive: the resumable protocol, with an answer to everything it may answer.
 
-The URL of a large file's session is noted before the first byte is sent, so that whoever comes after a crash asks how
-far it got and goes on from there; a small file is sent again, with the same id, which is as quick. Google documents the
-protocol under "Upload file data"; a session lives for a week.
+A session's URL is noted before the first byte is sent, so that whoever comes after a crash asks how far it got and
+goes on from there. A small file has no session: it is sent in one request, and again, with the same id, if that breaks
+off. Google documents both under "Upload file data"; a session lives for a week.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ STEP = 256 * 1024
 """All requests but the last carry a multiple of so many bytes."""
 CHUNK = 256 * STEP
 """64 MiB: an answer from time to time, and seldom a wait for one; what was sent of a chunk that breaks off is kept."""
-SMALL = 8
-"""A small file is at most a chunk divided by this: to note its session takes longer than that saves."""
+WHOLE = 5_000_000
+"""Bytes of a file that goes in one request (Google, "Perform a multipart upload": 5 MB or less)."""
 
 
 class GoneError(Exception):
@@ -60,17 +60,24 @@ class Upload:
     """One file on its way; used by one thread."""
 
     def __init__(
-        self, drive: DriveClient, notes: Notes, key: str, target: Target, file: VirtualFile, chunk: int = CHUNK
+        self,
+        drive: DriveClient,
+        notes: Notes,
+        key: str,
+        target: Target,
+        file: VirtualFile,
+        *,
+        chunk: int = CHUNK,
+        whole: int = WHOLE,
     ) -> None:
-        """The session is noted as `key`."""
+        """The session, which a file of at most `whole` bytes does not have, is noted as `key`."""
         self._drive = drive
         self._notes = notes
         self._key = key
         self._target = target
         self._file = file
         self._chunk = chunk
-        self._lasts = len(file) * SMALL > chunk
-        """Whether another process may go on with the session."""
+        self._sessions = len(file) > whole
         self._tally = _Tally(file)
         self._patience = drive.patience()
         self._replacing = False
@@ -107,6 +114,8 @@ class Upload:
 
     def _step(self) -> Found | None:
         """One request; the file, if it is there now."""
+        if not self._sessions:
+            return self._sent_whole()
         if self._url is None:
             return self._started()
         if self._kept is None:
@@ -115,28 +124,46 @@ class Upload:
             reply = self._send(self._kept)
         return self._heeded(reply)
 
-    def _started(self) -> Found | None:
-        metadata = self._target.metadata()
-        replaced = None
-        if self._replacing:
-            # Neither may be given again.
-            metadata = {name: value for name, value in metadata.items() if name not in ("id", "parents")}
-            replaced = self._target.id
-        reply = self._drive.start_upload(metadata, len(self._file), self._target.mime, replaced)
+    def _sent_whole(self) -> Found | None:
+        metadata, replaced = self._described()
+        with contextlib.closing(self._tally.blocks(0, len(self._file))) as blocks:
+            reply = self._drive.upload_whole(metadata, len(self._file), self._target.mime, blocks, replaced)
         if reply.kind == "done":
-            url = reply.headers.get("location")
-            if not url or not self._drive.trusts(url):
-                raise odd(reply)
-            self._note(url)
-            self._url, self._kept = url, 0
-        elif reply.kind == "taken" and not self._replacing:
-            return self._there_already()
-        elif reply.kind == "gone" and self._replacing:
-            raise GoneError
-        elif reply.kind in ("again", "rate"):
+            return found_in(reply)
+        if reply.status == 401:  # the token is renewed by now
             self._patience.after(reply)
-        else:
+            return None
+        return self._unwelcome(reply)
+
+    def _started(self) -> Found | None:
+        metadata, replaced = self._described()
+        reply = self._drive.start_upload(metadata, len(self._file), self._target.mime, replaced)
+        if reply.kind != "done":
+            return self._unwelcome(reply)
+        url = reply.headers.get("location")
+        if not url or not self._drive.trusts(url):
+            raise odd(reply)
+        self._note(url)
+        self._url, self._kept = url, 0
+        return None
+
+    def _described(self) -> tuple[dict[str, Any], str | None]:
+        """What the file is to be, and the id of the one it replaces."""
+        metadata = self._target.metadata()
+        if not self._replacing:
+            return metadata, None
+        # Neither may be given again.
+        return {name: value for name, value in metadata.items() if name not in ("id", "parents")}, self._target.id
+
+    def _unwelcome(self, reply: Reply) -> Found | None:
+        """What comes of a file that was not taken as it was offered; raises unless it may be offered once more."""
+        if reply.kind == "taken" and not self._replacing:
+            return self._there_already()
+        if reply.kind == "gone" and self._replacing:
+            raise GoneError
+        if reply.kind not in ("again", "rate"):
             raise reply.error()
+        self._patience.after(reply)
         return None
 
     def _there_already(self) -> Found | None:
@@ -211,7 +238,7 @@ class Upload:
 
     def _noted(self) -> str | None:
         """The session that an earlier try at these very bytes has left."""
-        if not self._lasts:
+        if not self._sessions:
             return None
         try:
             noted = json.loads(self._notes.get(self._key) or "{}")
@@ -221,15 +248,14 @@ class Upload:
             return None
 
     def _note(self, url: str) -> None:
-        if self._lasts:
-            self._notes.put(self._key, json.dumps({"for": self._token(), "url": url}), moment=True)
+        self._notes.put(self._key, json.dumps({"for": self._token(), "url": url}), moment=True)
 
     def _token(self) -> str:
         return f"{self._target.id} {self._target.name} {len(self._file)} {self._file.digest()}"
 
     def _drop(self) -> None:
         self._url = self._kept = None
-        if self._lasts:
+        if self._sessions:
             self._notes.forget(self._key)
 
 
