@@ -127,7 +127,7 @@ class Session:
     done: bool = False
     busy: bool = False
 
-    def keep(self, piece: bytes) -> None:
+    def keep(self, piece: bytes | memoryview) -> None:
         self.sha256.update(piece)
         self.md5.update(piece)
         if self.size <= self.readable:

@@ -506,17 +506,16 @@ class Handler(BaseHTTPRequestHandler):
                 if self.fault == "half" and len(body) >= half:
                     raise _HungUpError
                 body += self.read(STEP)
-        first, head, content, last = body.split(f"--{kind[1]}".encode())
-        kinds, _, text = head.partition(b"\r\n\r\n")
-        mime, _, data = content.partition(b"\r\n\r\n")
-        told = self.checked(json.loads(text))
-        if first or last != b"--\r\n" or b"application/json" not in kinds or not data.endswith(b"\r\n"):
+        first = body.find(b"\r\n\r\n")
+        second, last = body.find(b"\r\n\r\n", first + 4) + 4, f"\r\n--{kind[1]}--\r\n".encode()
+        opened, kinds, text, mime = re.split(f"--{kind[1]}\r\n|\r\n\r\n", body[: second - 4].decode())
+        told = self.checked(json.loads(text.removesuffix("\r\n")))
+        if opened or not body.endswith(last) or "application/json" not in kinds or told["mimeType"] not in mime:
             self.complain("a body of other parts")
-        if told["mimeType"].encode() not in mime:
-            self.complain("a file of another type")
-        session = self.begun(file_id, told, len(data) - 2)
-        session.received = session.size
-        session.keep(bytes(data[:-2]))
+        with memoryview(body)[second : -len(last)] as data:
+            session = self.begun(file_id, told, len(data))
+            session.received = session.size
+            session.keep(data)
         self.complete(session)
         self.done(self.told(session.node))
 
