@@ -273,6 +273,27 @@ with destination.open("task") as delivery:
 """
 
 
+LETTING_GO = """
+import threading, time
+from crosscut.destinations.waiting import waited
+
+def late():
+    time.sleep(0.1)
+    print("let go", flush=True)
+
+async def ask():
+    threading.Thread(target=late, daemon=True).start()
+
+waited(ask, lambda: None)
+"""
+
+
+def test_the_process_ends_after_the_last_thread_of_obstore_has_let_go():
+    """One that comes back to an interpreter which ends aborts the process, though all has been delivered."""
+    done = subprocess.run([sys.executable, "-c", LETTING_GO], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "let go\n")
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path):
     with Emulator(keep=False) as emulator:
         destination_in(emulator, tmp_path)

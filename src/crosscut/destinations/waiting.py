@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
 from functools import cache
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.1
+LAST_SECONDS = 0.25
 
 
 def waited(ask: Callable[[], Awaitable[T]], check: Callable[[], None], grace: float = 0.0) -> T:
@@ -46,5 +48,15 @@ def waited(ask: Callable[[], Awaitable[T]], check: Callable[[], None], grace: fl
 def _loop() -> asyncio.AbstractEventLoop:
     """The one of this process."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="obstore", daemon=True).start()
+    thread = threading.Thread(target=loop.run_forever, name="obstore", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        # A thread of obstore that has just told what came of a request wants the interpreter once more, to let go of
+        # its objects. Where it is ending by then, the whole process is aborted.
+        time.sleep(LAST_SECONDS)
+
+    atexit.register(end)
     return loop
