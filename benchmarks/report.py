@@ -165,7 +165,7 @@ def _destinations(found: Destinations) -> Iterator[str]:
     yield ""
     yield (
         "Over real sockets to the emulators of the tests on the same processors, four files at a time, median of the"
-        " rounds. Plain: obstore's put of each file, for Drive the two requests that an upload takes. crosscut: read"
+        " rounds. Plain: obstore's put of each file, for Drive one request with each file. crosscut: read"
         " from pieces, with SHA-256, checks of what arrived, and for Drive an id that is noted on the disk before each"
         " file is sent. The processors are the bottleneck here; hashed is plain with the SHA-256 of each file."
     )
