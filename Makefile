@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	CROSSCUT_DATA_DIR=demo/output/data $(BIN)/crosscut render demo/request.json --to demo/output/videos
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: lint types contracts
 
