@@ -85,9 +85,14 @@ def _refused(sentence: str) -> RequestError:
     return RequestError(sentence, code="invalid_setting")
 
 
-def _of_cluster(settings: Settings) -> Settings:
+def of_cluster(settings: Settings) -> Settings:
     """Settings by which all that is shared is in the database, however the engine was chosen."""
     return settings.model_copy(update={"engine": "celery"})
+
+
+def of_all_machines(settings: Settings) -> Settings:
+    """The same where there may be a cluster: `serve` can be told of its engine by an option alone."""
+    return settings if refusal(settings) else of_cluster(settings)
 
 
 def _app(settings: Settings) -> Celery:
@@ -183,7 +188,7 @@ def open_scheduler(
     """A scheduler and the service in front of it; others may run over the same `database` at the same time."""
     from crosscut.engine.carrier import CeleryExecutor  # noqa: PLC0415 - Celery is an extra
 
-    settings = _of_cluster(settings)
+    settings = of_cluster(settings)
     app, log = _app(settings), event_log(logs)
     place = destination or whole(settings.destination)
     with contextlib.ExitStack() as stack:
@@ -238,7 +243,7 @@ def work(settings: Settings, seats: Seats, crew: str = CREW, more: Mapping[str, 
         raise error
     if seats.network and seats.processor:
         return _both(seats)
-    return _serve_lane(_of_cluster(settings), "network" if seats.network else "processor", max(seats), crew, more or {})
+    return _serve_lane(of_cluster(settings), "network" if seats.network else "processor", max(seats), crew, more or {})
 
 
 def _serve_lane(settings: Settings, lane: Lane, at_once: int, crew: str, more: Mapping[str, Any]) -> int:

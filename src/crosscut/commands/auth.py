@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from crosscut import bootstrap
-from crosscut.commands.shared import load_settings, of_all_machines
+from crosscut import bootstrap, cluster
+from crosscut.commands.shared import load_settings
 from crosscut.destinations.drive_auth import Urls
 from crosscut.destinations.drive_consent import Consent
 from crosscut.destinations.drive_device import DeviceConsent
@@ -57,7 +57,7 @@ def google(
     if manual and device:
         raise RequestError("--manual and --device are two ways to the same: use one", code="invalid_request")
     urls = Urls.under(settings.google_url)
-    with bootstrap.open_commons(of_all_machines(settings)) as commons:
+    with bootstrap.open_commons(cluster.of_all_machines(settings)) as commons:
         if device:
             account = connect_device(DeviceConsent(urls, client_id, secret.get_secret_value()), commons.own)
         else:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from cyclopts import App, Parameter
 
-from crosscut import bootstrap, standalone
+from crosscut import bootstrap, cluster, standalone
 from crosscut.client import Client, running
-from crosscut.commands.shared import dump, load_settings, of_all_machines
+from crosscut.commands.shared import dump, load_settings
 from crosscut.errors import RequestError, ServerError
 from crosscut.webhooks import installation_secret
 
@@ -90,7 +90,7 @@ def webhook_secret() -> int:
     settings = load_settings()
     configured = [secret.get_secret_value() for secret in settings.webhook_secrets]
     if not configured:
-        with bootstrap.open_commons(of_all_machines(settings)) as commons:
+        with bootstrap.open_commons(cluster.of_all_machines(settings)) as commons:
             configured = [installation_secret(commons.own)]
     print("\n".join(configured))  # noqa: T201
     return 0

@@ -34,14 +34,6 @@ def load_settings() -> Settings:
         raise RequestError(f"the setting {name} is not usable: {first['msg']}", code="invalid_setting") from error
 
 
-def of_all_machines(settings: Settings) -> Settings:
-    """Settings by which what an installation is, is looked for where all its machines look.
-
-    A broker tells of other machines, even where `serve` was told of its engine by an option alone.
-    """
-    return settings.model_copy(update={"engine": "celery"}) if settings.broker_url else settings
-
-
 def read_body(name: str) -> tuple[bytes, Path]:
     """The bytes of a request and the folder its relative paths start from."""
     try:
